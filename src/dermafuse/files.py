@@ -1,0 +1,135 @@
+"""Writing files so that nothing half-written is ever taken for whole, and hashing them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from dermafuse.errors import DataError, OutputError
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path``: temporary sibling, fsync, rename. Readers see the old or the new file.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OutputError(f"Cannot write {path}: {error.strerror}; choose a folder you can write to.") from error
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused (they are not JSON)."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename survives a power cut (a no-op on Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_output_folder(out: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that exists (without ``overwrite``) or cannot be made, before any work starts.
+
+    With ``overwrite`` only a folder that dermafuse made (it holds one of its files), or an empty
+    one, is replaced: a slip of the keyboard must not delete someone's pictures.
+
+    Raises:
+        OutputError: with what to do.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; name a folder that does not exist yet.")
+    if out.exists() and any(out.iterdir()):
+        if not overwrite:
+            raise OutputError(f"{out} exists already; add --overwrite to replace it, or choose another --out.")
+        if not any((out / name).exists() for name in ("config.toml", "metrics.json", "manifest.json", "checkpoints")):
+            raise OutputError(f"{out} was not made by dermafuse, so --overwrite will not replace it.")
+    parent = out.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"Cannot write to {parent}: {error.strerror}; choose another --out.") from error
+
+
+@contextlib.contextmanager
+def folder_atomic(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary sibling of ``out``; rename it to ``out`` when the block ends without an error.
+
+    On an error or an interrupt the temporary folder is removed and ``out`` is as it was.
+    """
+    check_output_folder(out, overwrite=overwrite)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        replace_folder(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def replace_folder(new: Path, out: Path) -> None:
+    """Put folder ``new`` in the place of ``out`` (which may exist) with renames only."""
+    old: Path | None = None
+    if out.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.absolute().parent)) / "old"
+        out.rename(old)
+    new.rename(out)
+    sync_folder(out.absolute().parent)
+    if old is not None:
+        shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Return the cache folder (``DERMAFUSE_CACHE``, else the user's cache folder), made if missing."""
+    named = os.environ.get("DERMAFUSE_CACHE")
+    folder = Path(named) if named else Path(platformdirs.user_cache_dir("dermafuse", appauthor=False))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot make the cache folder {folder}: {error.strerror}; set DERMAFUSE_CACHE to one you can write to."
+        ) from error
+    return folder
+
+
+def existing_folder(path: Path, what: str = "folder") -> Path:
+    """Return ``path`` where it is a folder, else raise a ``DataError`` that says what is there instead."""
+    if path.is_dir():
+        return path
+    state = "is a file, not a folder" if path.exists() else "does not exist"
+    raise DataError(f"The {what} {path} {state}; check the path.")

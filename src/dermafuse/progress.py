@@ -1,0 +1,82 @@
+"""Telling people what goes on: lines and progress bars on stderr, so that stdout holds results only."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+#: Called with how many more items are done.
+Advance = Callable[[int], None]
+
+
+class Reporter(Protocol):
+    """What long work tells its progress to."""
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+
+    def warn(self, text: str) -> None:
+        """Show a line that must not be overlooked."""
+
+    def bar(self, description: str, total: int, unit: str) -> contextlib.AbstractContextManager[Advance]:
+        """Show a progress bar with rate and remaining time while the block runs."""
+
+
+class Silent:
+    """Says nothing: for tests and for Python callers that want it so."""
+
+    def say(self, text: str) -> None:
+        """Drop the line."""
+
+    def warn(self, text: str) -> None:
+        """Drop the line."""
+
+    @contextlib.contextmanager
+    def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+        """Count nothing."""
+        yield lambda done: None
+
+
+class Terminal:
+    """Writes to stderr with rich; bars turn into plain lines where stderr is not a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 140)
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        self._console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Show a line in yellow."""
+        self._console.print(text, style="bold yellow", markup=False)
+
+    @contextlib.contextmanager
+    def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+        """Show a bar: done of total, rate, elapsed and remaining time."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            Remaining(),
+        )
+        with Progress(*columns, console=self._console) as progress:
+            task = progress.add_task(description, total=total, rate="")
+
+            def advance(done: int) -> None:
+                progress.advance(task, done)
+                speed = progress.tasks[0].speed
+                progress.update(task, rate=f"{speed:,.0f} {unit}/s" if speed else "")
+
+            yield advance
+            progress.update(task, completed=total)
