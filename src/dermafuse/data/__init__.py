@@ -1,0 +1,1 @@
+"""From a folder of images and a clinical table to records, arrays and splits."""

@@ -1,0 +1,158 @@
+"""The last step of every reader: a layout's columns, checked and joined to the images, become records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dermafuse.data.records import COLUMNS, SYNTHETIC_MARKER, Records
+from dermafuse.data.scan import Scan, refuse_clashes
+from dermafuse.data.tables import check_image_ids, check_labels, text_column
+from dermafuse.diagnoses import CODES
+from dermafuse.errors import DataError, examples
+
+
+@dataclass
+class Draft:
+    """What a layout read, before the checks that are the same for all of them.
+
+    Attributes:
+        table: the file the rows come from, for messages.
+        ids: image ids as the table has them, one a row.
+        labels: one a row; ``None`` for "not labelled".
+        lesions: lesion ids, ``None`` where unknown; an empty list where the layout has none.
+        text: further text columns (categorical features, ``dx_type``, ``source``).
+        numbers: numeric features, float64, NaN where missing.
+        dropped: ids that the table names but the layout leaves out (said in ``notes``).
+        notes: sentences for the user.
+    """
+
+    table: Path
+    ids: Sequence[str]
+    labels: Sequence[str | None]
+    lesions: Sequence[str | None] = ()
+    text: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    numbers: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
+
+
+def assemble(
+    draft: Draft,
+    found: Scan,
+    *,
+    layout: str,
+    root: Path,
+    labelled: bool,
+    classes: tuple[str, ...] = CODES,
+    numeric: tuple[str, ...] = (),
+    categorical: tuple[str, ...] = (),
+) -> Records:
+    """Check a draft, find its images among the scanned files, and return the records.
+
+    Raises:
+        DataError: no rows, ids empty or given twice, labels missing (where ``labelled``) or unknown, or no
+            image found at all. Rows whose own image is missing are skipped and listed instead.
+    """
+    ids = list(draft.ids)
+    if not ids:
+        raise DataError(f"{draft.table} has no rows that can be used; it needs one row an image.")
+    check_image_ids(ids, draft.table)
+    check_labels(draft.labels, ids, classes, draft.table)
+    bare = [name for name, label in zip(ids, draft.labels, strict=True) if label is None]
+    if labelled and bare:
+        raise DataError(
+            f"{draft.table}: {len(bare):,} row(s) have no diagnosis ({examples(bare)}); fill or remove them."
+        )
+    refuse_clashes({name: pair for name in ids if (pair := found.clashes.get(name))})
+    paths = [found.images.get(name) for name in ids]
+    here = np.array([path is not None for path in paths])
+    if not here.any():
+        what = (
+            f"holds {len(found.images):,} images, none of which is named in" if found.images else "holds no image for"
+        )
+        raise DataError(f"{root} {what} {draft.table.name} (first row: {ids[0]}); check the image folders.")
+
+    lesions, known = _lesions(draft, ids)
+    columns: dict[str, pd.Series] = {name: text_column([None] * len(ids)) for name in COLUMNS}
+    columns |= {
+        "image_id": text_column(ids),
+        "lesion_id": text_column(lesions),
+        "label": text_column(draft.labels),
+        "path": text_column(None if path is None else str(path) for path in paths),
+        "age": pd.Series(np.full(len(ids), np.nan)),
+    }
+    columns |= {name: text_column(values) for name, values in draft.text.items()}
+    columns |= {name: pd.Series(np.asarray(values, np.float64)) for name, values in draft.numbers.items()}
+    whole = pd.DataFrame(columns)
+    folder = root if root.is_dir() else root.parent
+    return Records(
+        table=whole[here].reset_index(drop=True),
+        layout=layout,
+        root=root,
+        classes=classes,
+        numeric=numeric,
+        categorical=categorical,
+        skipped=_skipped([name for name, path in zip(ids, paths, strict=True) if path is None]),
+        notes=(*draft.notes, *_notes(whole[here], draft, ids, found, int((~here).sum()), known)),
+        synthetic=(folder / SYNTHETIC_MARKER).exists(),
+        has_lesions=known > 0,
+    )
+
+
+def _lesions(draft: Draft, ids: list[str]) -> tuple[list[str], int]:
+    """Return a lesion id for every row (the image id where none is known) and how many are known."""
+    named = list(draft.lesions) or [None] * len(ids)
+    real = {lesion for lesion in named if lesion is not None}
+    # A stand-in equal to some real lesion's id would tie two strangers together.
+    filled = [
+        lesion if lesion is not None else (f"image {name}" if name in real else name)
+        for lesion, name in zip(named, ids, strict=True)
+    ]
+    return filled, sum(lesion is not None for lesion in named)
+
+
+def _skipped(ids: list[str]) -> pd.DataFrame:
+    count = len(ids)
+    return pd.DataFrame(
+        {
+            "image_id": text_column(ids),
+            "path": text_column([None] * count),
+            "reason": text_column(["image file not found"] * count),
+        }
+    )
+
+
+def _notes(table: pd.DataFrame, draft: Draft, ids: list[str], found: Scan, lost: int, known: int) -> list[str]:
+    """Return the sentences that hold for any layout."""
+    notes = []
+    if lost:
+        gone = [name for name in ids if name not in found.images]
+        notes.append(f"{lost:,} of {len(ids):,} rows have no image file and are skipped ({examples(gone)}).")
+    strangers = found.images.keys() - set(ids) - draft.dropped
+    if strangers:
+        notes.append(
+            f"{len(strangers):,} image(s) have no row in the table and are left out ({examples(sorted(strangers))})."
+        )
+    if found.copies:
+        notes.append(f"{found.copies:,} image file(s) are copies of others of the same name; the first counts.")
+    if not known:
+        notes.append(
+            "Lesion ids are unknown: each image counts as its own lesion, so a lesion-level split is "
+            "an image-level split and leakage cannot be measured."
+        )
+    elif known < len(ids):
+        notes.append(f"{len(ids) - known:,} image(s) have no lesion id and count as their own lesion.")
+    per_lesion = table.dropna(subset=["label"]).groupby("lesion_id")["label"].nunique()
+    mixed = per_lesion[per_lesion > 1]
+    if len(mixed):
+        notes.append(
+            f"{len(mixed):,} lesion(s) carry more than one diagnosis ({examples(map(str, mixed.index), len(mixed))}); "
+            "check them."
+        )
+    return notes

@@ -1,0 +1,199 @@
+"""Reading a CSV without guessing: every cell as text, every doubt a sentence."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dermafuse.errors import DataError, examples, nearest
+
+#: Cells that mean "no value" (compared in lower case).
+MISSING: Final[frozenset[str]] = frozenset({"", "na", "n/a", "nan", "null", "none"})
+
+#: ``age`` in years must lie here.
+AGE_RANGE: Final = (0.0, 120.0)
+
+
+def read_header(path: Path) -> tuple[str, ...]:
+    """Return the column names of a table, ``()`` where its first line is not readable as text."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            line = stream.readline(1_000_000)
+        cells = next(csv.reader([line], delimiter=_delimiter(path, line)), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return ()
+    return tuple(name.strip() for name in cells)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a comma-, semicolon- or tab-separated table; cells are stripped ``str``, never converted.
+
+    Blank lines are left out. A byte-order mark is taken off.
+
+    Raises:
+        DataError: not readable, not UTF-8, empty, a column named twice, or a row with too few or too many
+            cells (named by its line).
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            delimiter = _delimiter(path, stream.readline(1_000_000))
+            stream.seek(0)
+            lines = csv.reader(stream, delimiter=delimiter, strict=True)
+            header = [name.strip() for name in next(lines, [])]
+            rows: list[list[str]] = []
+            for row in lines:
+                if len(row) != len(header):
+                    if not any(cell.strip() for cell in row):
+                        continue
+                    raise DataError(
+                        f"{path}, line {lines.line_num}: {len(row)} cells where the first line names "
+                        f"{len(header)} columns; mend that line."
+                    )
+                rows.append(row)
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}; check the file and its rights.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text; save it as CSV in UTF-8.") from error
+    except csv.Error as error:
+        raise DataError(f"{path}, line {lines.line_num}: not a readable CSV ({error}); mend that line.") from error
+    if not any(header):
+        raise DataError(f"{path} is empty; it needs a line of column names and one row an image.")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} names the column '{twice[0]}' twice; rename one of them.")
+    columns = zip(*rows, strict=True) if rows else ([] for _ in header)
+    return pd.DataFrame(
+        {name: text_column(cell.strip() for cell in cells) for name, cells in zip(header, columns, strict=True)}
+    )
+
+
+def text_column(values: Iterable[str | None]) -> pd.Series:
+    """Return a text column of the records: dtype object, ``str`` or ``None``, on every pandas alike."""
+    return pd.Series(list(values), dtype=object)
+
+
+def optional_text(values: Iterable[str]) -> list[str | None]:
+    """Return the values with `MISSING` cells as ``None``; any other text stays as it is."""
+    return [None if value.lower() in MISSING else value for value in values]
+
+
+def find_columns(frame: pd.DataFrame, wanted: Sequence[str], path: Path) -> dict[str, str]:
+    """Return wanted name -> the table's own spelling of it (upper and lower case are the same).
+
+    Raises:
+        DataError: a column is missing; names it, what is there, and the nearest name.
+    """
+    spelling = {str(name).lower(): str(name) for name in reversed(frame.columns)}
+    missing = [name for name in wanted if name not in frame.columns and name.lower() not in spelling]
+    if missing:
+        there = examples([str(name) for name in frame.columns], limit=12)
+        raise DataError(
+            f"{path} has no column '{missing[0]}' (it has {there}); rename or add it."
+            f"{nearest(missing[0].lower(), spelling)}"
+        )
+    return {name: name if name in frame.columns else spelling[name.lower()] for name in wanted}
+
+
+def check_image_ids(ids: Sequence[str], path: Path) -> None:
+    """Refuse image ids that are empty, given twice, or try to be a path.
+
+    An id is only ever looked up among the file names of the scanned folders; a separator or ``..`` in it
+    is a mistake in the table or worse.
+
+    Raises:
+        DataError: with the first examples and the count.
+    """
+    empty = sum(not name for name in ids)
+    if empty:
+        raise DataError(f"{path}: {empty:,} row(s) name no image; fill the column or remove those rows.")
+    unsafe = [repr(name) for name in ids if ".." in name or any(c in "/\\" or not c.isprintable() for c in name)]
+    if unsafe:
+        raise DataError(
+            f"{path}: {len(unsafe):,} image id(s) are paths or hold control characters "
+            f"({examples(unsafe)}); give file names only."
+        )
+    seen: set[str] = set()
+    repeated: dict[str, None] = {}
+    for name in ids:
+        if name in seen:
+            repeated[name] = None
+        seen.add(name)
+    if repeated:
+        raise DataError(
+            f"{path}: {len(repeated):,} image id(s) stand in more than one row ({examples(repeated)}); "
+            "keep one row an image."
+        )
+
+
+def check_labels(labels: Sequence[str | None], ids: Sequence[str], classes: Sequence[str], path: Path) -> None:
+    """Refuse labels that are not one of ``classes``; ``None`` is let through.
+
+    Raises:
+        DataError: with the first examples, the count, and the known labels.
+    """
+    wrong = [
+        (name, label) for name, label in zip(ids, labels, strict=True) if label not in classes and label is not None
+    ]
+    if wrong:
+        shown = examples([f"'{label}' of {name}" for name, label in wrong])
+        raise DataError(
+            f"{path}: {len(wrong):,} row(s) have an unknown diagnosis ({shown}); known are "
+            f"{', '.join(classes)}.{nearest(str(wrong[0][1]), classes)}"
+        )
+
+
+def parse_numbers(
+    values: Sequence[str], ids: Sequence[str], name: str, path: Path, limits: tuple[float, float] | None = None
+) -> npt.NDArray[np.float64]:
+    """Return a numeric column as float64; `MISSING` cells and ``unknown`` become NaN.
+
+    Args:
+        values: cells as text, one a row.
+        ids: image ids of the rows, for the message.
+        name: the column's name, for the message.
+        path: the table, for the message.
+        limits: smallest and largest value allowed, or ``None``.
+
+    Raises:
+        DataError: a cell is not a finite number or lies outside ``limits``; first examples and the count.
+    """
+    numbers = np.full(len(values), np.nan)
+    bad: list[str] = []
+    outside: list[str] = []
+    for row, text in enumerate(values):
+        if text.lower() in MISSING or text.lower() == "unknown":
+            continue
+        try:
+            number = math.nan if "_" in text else float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            bad.append(f"'{text}' of {ids[row]}")
+        elif limits and not limits[0] <= number <= limits[1]:
+            outside.append(f"{text} of {ids[row]}")
+        numbers[row] = number
+    if bad:
+        raise DataError(
+            f"{path}: {len(bad):,} value(s) of '{name}' are not numbers ({examples(bad)}); "
+            "mend them or leave them empty."
+        )
+    if outside and limits:
+        raise DataError(
+            f"{path}: {len(outside):,} value(s) of '{name}' lie outside {limits[0]:g} to {limits[1]:g} "
+            f"({examples(outside)}); mend them or leave them empty."
+        )
+    return numbers
+
+
+def _delimiter(path: Path, line: str) -> str:
+    """Tab for .tab and .tsv, else the separator seen most often in the first line (comma where none is)."""
+    if path.suffix.lower() in {".tab", ".tsv"}:
+        return "\t"
+    return max(",;\t", key=line.count)

@@ -1,0 +1,92 @@
+"""Reading single clinical values: what is missing, what is a number, when two words are the same.
+
+Text is compared stripped and in lower case (in HAM10000, which is written so, this changes nothing). None, NaN,
+empty text and ``nan``, ``na``, ``n/a``, ``null``, ``none`` are missing values; ``unknown`` is missing in a number
+and a word of its own in a category. Needs NumPy alone: prediction starts with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dermafuse.errors import DataError
+
+#: The category that stands for every value that is missing or was not seen in training.
+UNKNOWN: Final = "unknown"
+#: Texts that mean "no value", and the years an age may have: as the readers have it (``data/tables.py``, which
+#: needs pandas and so is not imported here; a test holds the two together).
+MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})
+AGE_RANGE: Final = (0.0, 120.0)
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is None, NaN or one of pandas' missing markers."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # pandas' own, without importing it
+        return True
+    return isinstance(value, (float, np.floating)) and math.isnan(value)
+
+
+def clean(value: object) -> str | None:
+    """Return a category as stripped lower-case text, None where it is missing."""
+    text = str(value).strip().lower()
+    return None if text in MISSING else text
+
+
+def to_words(values: Iterable[object], name: str) -> list[str | None]:
+    """Return a column of categories, each cleaned, None where missing.
+
+    Raises:
+        DataError: a value that is neither text, number nor truth value; ``name`` is the column it is in.
+    """
+    words: list[str | None] = []
+    for value in values:
+        if is_missing(value):
+            words.append(None)
+        elif isinstance(value, (str, int, float, np.generic)):
+            words.append(clean(value))
+        else:
+            raise DataError(f"'{name}' is a {type(value).__name__}; give one word, or leave it out.")
+    return words
+
+
+def to_numbers(values: Any, name: str) -> npt.NDArray[np.float64]:
+    """Return a column of numbers as float64 (n,), NaN where missing.
+
+    Raises:
+        DataError: a value that is no finite number, or an age (a column named "age") outside `AGE_RANGE`.
+    """
+    if getattr(getattr(values, "dtype", None), "kind", "") in ("f", "i", "u") and isinstance(values.dtype, np.dtype):
+        numbers = np.asarray(values, dtype=np.float64)
+    else:
+        numbers = np.array([_number(value, name) for value in values], dtype=np.float64)
+    if numbers.ndim != 1:
+        raise DataError(f"'{name}' has shape {numbers.shape}; give one number a record.")
+    low, high = AGE_RANGE if name == "age" else (-math.inf, math.inf)
+    bad = numbers[np.isinf(numbers) | (numbers < low) | (numbers > high)]
+    if bad.size:
+        expected = f"a number from {low:g} to {high:g}" if name == "age" else "a finite number"
+        raise DataError(f"'{name}' is {bad[0]:g}; give {expected}, or leave it out.")
+    return numbers
+
+
+def _number(value: object, name: str) -> float:
+    if is_missing(value):
+        return math.nan
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if text in MISSING or text == UNKNOWN:
+            return math.nan
+    if isinstance(value, (str, int, float, np.number)) and not isinstance(value, (bool, np.complexfloating)):
+        try:
+            if not (isinstance(value, str) and "_" in value):  # float("1_0") is 10
+                return float(value)
+        except (ValueError, OverflowError):
+            pass
+    shown = repr(value)
+    shown = shown if len(shown) <= 40 else shown[:37] + "..."
+    raise DataError(f"'{name}' is {shown}, which is not a number; give a number, or leave it out.")
