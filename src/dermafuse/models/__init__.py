@@ -1,0 +1,1 @@
+"""Keras models: backbones, pretrained weights, fusion, classifier."""

@@ -1,0 +1,106 @@
+"""The classifier: image branch + metadata branch + late fusion, as one un-nested functional Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+
+from dermafuse.models.fusion import fuse
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What stands behind the last feature map. The defaults are the mission's recipe.
+
+    Attributes:
+        classes: number of diagnoses k.
+        meta_width: width of the encoded metadata vector; 0 leaves the metadata branch out.
+        image_dropout: rate after global average pooling.
+        meta_units: units of the ReLU layers of the metadata branch.
+        fusion: name of the fusion (``models/fusion.py``).
+        fusion_dropout: rate behind the fused vector.
+        fusion_units: units of the ReLU layer before the logits.
+    """
+
+    classes: int
+    meta_width: int
+    image_dropout: float = 0.3
+    meta_units: Sequence[int] = (32, 16)
+    fusion: str = "concat"
+    fusion_dropout: float = 0.4
+    fusion_units: int = 64
+
+
+def build_head(
+    image_input: keras.KerasTensor,
+    features: keras.KerasTensor,
+    head: HeadSpec,
+    *,
+    seed: int,
+    name: str = "dermafuse",
+) -> keras.Model:
+    """Close a network that ends in ``features`` with the metadata branch, the fusion and the logits.
+
+    Args:
+        image_input: the ``keras.Input`` named ``image_input`` from which ``features`` is computed.
+        features: last feature map (batch, h, w, c), or pooled features (batch, c).
+        head: sizes and rates.
+        seed: of the dropout masks.
+        name: of the model.
+
+    Returns:
+        Model from ``{"image_input": ..., "meta_input": float32 (batch, meta_width)}`` to float32 logits
+        (batch, classes). Softmax is applied by the loss while training (numerically safer than softmax
+        followed by a logarithm, and the same function) and by whoever wants probabilities afterwards.
+        Without metadata, or with ``fusion="image_only"``, the model has no ``meta_input``.
+    """
+    layers = keras.layers
+    inputs: dict[str, Any] = {"image_input": image_input}
+    pooled = features
+    if len(features.shape) == 4:
+        pooled = layers.GlobalAveragePooling2D(name="image_pool")(features)  # (batch, c)
+    image_vector = layers.Dropout(head.image_dropout, seed=seed, name="image_dropout")(pooled)
+
+    meta_vector = None
+    if head.meta_width > 0 and head.fusion != "image_only":
+        meta_input = keras.Input((head.meta_width,), name="meta_input", dtype="float32")
+        inputs["meta_input"] = meta_vector = meta_input
+        for index, units in enumerate(head.meta_units, start=1):
+            meta_vector = layers.Dense(units, activation="relu", name=f"meta_dense_{index}")(meta_vector)
+
+    fused = fuse(head.fusion, image_vector, meta_vector)
+    fused = layers.Dropout(head.fusion_dropout, seed=seed + 1, name="fusion_dropout")(fused)
+    fused = layers.Dense(head.fusion_units, activation="relu", name="fusion_dense")(fused)
+    logits = layers.Dense(head.classes, name="logits", dtype="float32")(fused)  # (batch, classes)
+    return keras.Model(inputs, logits, name=name)
+
+
+def pooled_classifier(feature_width: int, head: HeadSpec, *, seed: int) -> keras.Model:
+    """Return the trainable part of the frozen-backbone classifier: pooled features (batch, c) to logits."""
+    keras.utils.set_random_seed(seed)
+    image_input = keras.Input((feature_width,), name="image_input", dtype="float32")
+    return build_head(image_input, image_input, head, seed=seed, name="dermafuse_head")
+
+
+def full_classifier(backbone: keras.Model, head: HeadSpec, *, seed: int) -> keras.Model:
+    """Return the whole network: image float32 (batch, s, s, 3) in 0..255 (uint8 is cast) to logits.
+
+    Args:
+        backbone: as ``build_backbone`` made it; its layers become layers of this model (un-nested).
+        head: sizes and rates.
+        seed: of the initial head and the dropout masks.
+    """
+    # The same draws as `pooled_classifier`, so that cached and uncached runs begin at the same weights.
+    keras.utils.set_random_seed(seed)
+    return build_head(backbone.inputs[0], backbone.outputs[0], head, seed=seed)
+
+
+def parameter_counts(model: keras.Model) -> dict[Literal["total", "trainable"], int]:
+    """Return how many numbers the model holds and how many of them training moves."""
+    return {
+        "total": int(model.count_params()),
+        "trainable": int(sum(int(keras.ops.size(weight)) for weight in model.trainable_weights)),
+    }
