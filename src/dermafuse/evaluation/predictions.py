@@ -1,0 +1,147 @@
+"""The rows that are evaluated: true classes, probabilities and decisions, checked once for every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dermafuse import diagnoses
+from dermafuse.errors import DataError, examples
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+#: How far a row of probabilities may be from 1: room for float32 softmax and rounded CSV files, no more.
+SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """n rows over k classes; make one with :func:`check_predictions`, which guarantees what is said here."""
+
+    true: IntArray  # (n,) in 0..k-1
+    probabilities: FloatArray  # (n, k), finite, 0..1, rows summing to 1
+    predicted: IntArray  # (n,) in 0..k-1: the decision, by default the largest probability
+    classes: tuple[str, ...]  # k names
+    malignant: BoolArray  # (k,) which classes count as malignant
+
+    def __len__(self) -> int:
+        return len(self.true)
+
+    @property
+    def has_malignant(self) -> bool:
+        """Whether malignant-versus-benign is a question here: at least one class on each side."""
+        return bool(self.malignant.any() and not self.malignant.all())
+
+    @property
+    def is_malignant(self) -> BoolArray:
+        """(n,) whether the true class is malignant."""
+        return self.malignant[self.true]
+
+    @property
+    def malignant_score(self) -> FloatArray:
+        """(n,) the summed probability of the malignant classes, 0..1."""
+        total: FloatArray = self.probabilities[:, self.malignant].sum(axis=1)
+        return total
+
+    def take(self, rows: BoolArray | IntArray) -> Predictions:
+        """Return some of the rows, by mask or index."""
+        return Predictions(
+            self.true[rows], self.probabilities[rows], self.predicted[rows], self.classes, self.malignant
+        )
+
+
+def check_predictions(
+    true: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    classes: Sequence[str],
+    *,
+    malignant: Collection[str] = diagnoses.MALIGNANT,
+    predicted: npt.ArrayLike | None = None,
+) -> Predictions:
+    """Check and type the arrays that every evaluation starts from.
+
+    Args:
+        true: (n,) true class of each row, an index into ``classes``.
+        probabilities: (n, k), rows summing to 1 (within 1e-3), columns in the order of ``classes``.
+        classes: the k class names, all different.
+        malignant: names counted as malignant; those not in ``classes`` are ignored.
+        predicted: (n,) decisions as indices, where the rule is not "largest probability" (which takes the
+            first of equals).
+
+    Raises:
+        DataError: empty input, shapes that disagree, a class outside 0..k-1, or rows that are not
+            probabilities.
+    """
+    names = tuple(classes)
+    k = len(names)
+    if k < 2 or len(set(names)) != k:
+        raise DataError(f"classes {names} must be at least two different names; check the label list.")
+    scores = np.asarray(probabilities, dtype=np.float64)
+    if scores.ndim != 2 or scores.shape[1] != k or len(scores) == 0:
+        raise DataError(f"probabilities have shape {scores.shape}; expected (rows, {k}) with at least one row.")
+    bad = ~np.isfinite(scores).all(axis=1)
+    # NaN compares false, so the first mask is needed as well.
+    bad |= (scores < 0).any(axis=1) | (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE)
+    if bad.any():
+        rows = np.flatnonzero(bad)
+        raise DataError(
+            f"probabilities of {len(rows):,} rows are not finite, not negative and summing to 1 "
+            f"(rows {examples(rows)}); pass softmax outputs, not logits."
+        )
+    labels = _check_labels("true", true, len(scores), names)
+    decisions = (
+        scores.argmax(axis=1) if predicted is None else _check_labels("predicted", predicted, len(scores), names)
+    )
+    flags = np.array([name in malignant for name in names], dtype=np.bool_)
+    return Predictions(labels, scores, decisions.astype(np.int64), names, flags)
+
+
+def check_groups(groups: npt.ArrayLike | None, n: int) -> IntArray:
+    """Return (n,) group numbers 0..G-1 for any array of lesion ids; ``None`` makes each row its own group.
+
+    Raises:
+        DataError: wrong length, or a missing id (it would silently make one huge lesion of all such rows).
+    """
+    if groups is None:
+        return np.arange(n, dtype=np.int64)
+    ids = np.asarray(groups)
+    if ids.shape != (n,):
+        raise DataError(f"groups have shape {ids.shape}; expected one lesion id for each of the {n:,} rows.")
+    absent = missing(ids)
+    if absent.any():
+        rows = np.flatnonzero(absent)
+        raise DataError(
+            f"groups miss a lesion id in {len(rows):,} rows (rows {examples(rows)}); "
+            "give such rows an id of their own, e.g. the image id."
+        )
+    _, first, codes = np.unique(ids.astype(str), return_index=True, return_inverse=True)
+    # Numbered in order of appearance: renaming the lesions does not change the resamples.
+    order: IntArray = np.empty(len(first), dtype=np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    return order[codes]
+
+
+def missing(values: npt.NDArray[Any]) -> BoolArray:
+    """Return (n,) where a value of any type stands for none: empty text, None, NaN or pandas' NA."""
+    return np.isin(values.astype(str), ("", "None", "nan", "<NA>", "NaT"))
+
+
+def _check_labels(what: str, labels: npt.ArrayLike, n: int, classes: tuple[str, ...]) -> IntArray:
+    array = np.asarray(labels)
+    if array.shape != (n,):
+        raise DataError(f"{what} has shape {array.shape}; expected one class index for each of the {n:,} rows.")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise DataError(f"{what} is {array.dtype}, not integer; pass indices into classes {classes}.")
+    outside = (array < 0) | (array >= len(classes))
+    if outside.any():
+        raise DataError(
+            f"{what} holds {examples(np.unique(array[outside]))}, outside 0..{len(classes) - 1}; "
+            f"pass indices into classes {classes}."
+        )
+    return array.astype(np.int64)

@@ -1,0 +1,1 @@
+"""Prediction without TensorFlow: engine, bundle, predictor, explanations, uncertainty."""
