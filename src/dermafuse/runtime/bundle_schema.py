@@ -1,0 +1,191 @@
+"""The JSON files of a bundle, field by field: anything unknown, infinite, oversized or mistyped is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+#: Raised when a bundle written from now on could be misread by an older dermafuse.
+FORMAT_VERSION: Final = 1
+
+MAX_MEMBERS: Final = 64
+MAX_CLASSES: Final = 1000
+
+#: Files that every bundle holds besides ``manifest.json`` and those of its members.
+FIXED_FILES: Final = ("README.md", "calibration.json", "head.safetensors", "labels.json", "preprocessing.json")
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MAX_DEPTH = 32
+
+
+def _plain_name(name: str) -> str:
+    """Bundles are flat: a name with a separator or a leading dot could reach outside of the folder."""
+    if not _FILE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a plain file name inside the bundle")
+    return name
+
+
+def _plain_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    pending: list[tuple[Any, int]] = [(value, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if depth > _MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        if isinstance(item, dict | list):
+            pending += [(child, depth + 1) for child in (item.values() if isinstance(item, dict) else item)]
+    try:
+        json.dumps(value, allow_nan=False).encode()
+    except ValueError as error:
+        raise ValueError("holds NaN or infinity, which are not JSON") from error
+    return value
+
+
+FileName = Annotated[str, AfterValidator(_plain_name)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain_json)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class FileEntry(_Part):
+    """What a file of the bundle must be."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0, lt=2**40)]
+
+
+class Member(_Part):
+    """The two files of one network (OpenVINO IR)."""
+
+    model: FileName
+    weights: FileName
+
+
+class Manifest(_Part):
+    """``manifest.json``: what the bundle consists of.
+
+    Attributes:
+        format: tells a bundle from other folders that hold a manifest.
+        format_version: of the layout of the folder.
+        dermafuse_version: that wrote it.
+        members: the networks; several are an ensemble.
+        files: every other file of the folder with its hash and size.
+        info: how the model came about (recipe, backbone, precision, announcements), for people.
+    """
+
+    format: Literal["dermafuse-bundle"]
+    format_version: Annotated[int, Field(ge=1)]
+    dermafuse_version: Text
+    members: Annotated[list[Member], Field(min_length=1, max_length=MAX_MEMBERS)]
+    files: Annotated[dict[FileName, FileEntry], Field(max_length=2 * MAX_MEMBERS + 16)]
+    info: PlainJson
+
+    @model_validator(mode="after")
+    def _complete(self) -> Manifest:
+        names = [name for member in self.members for name in (member.model, member.weights)]
+        if len(set(names)) < len(names):
+            raise ValueError("two members share a file")
+        expected = {*names, *FIXED_FILES}
+        if len(expected) < len(names) + len(FIXED_FILES):
+            raise ValueError("a member takes the name of another file of the bundle")
+        for name in sorted(expected - self.files.keys()):
+            raise ValueError(f"'{name}' is not listed under files")
+        for name in sorted(self.files.keys() - expected):
+            raise ValueError(f"'{name}' is listed under files but has no role in a bundle")
+        return self
+
+
+class Preprocessing(_Part):
+    """``preprocessing.json``: from an image and a record to the network's inputs.
+
+    Attributes:
+        image_size: side in pixels of the (first) network's input.
+        version: ``dermafuse.data.images.PREPROCESSING_VERSION`` that the model was trained with.
+        metadata: state of the fitted ``MetadataEncoder``.
+    """
+
+    image_size: Annotated[int, Field(ge=1, le=4096)]
+    version: Annotated[int, Field(ge=1)]
+    metadata: PlainJson
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class PredictionSets(_Part):
+    """Class-conditional conformal prediction sets: a class is in the set where its probability reaches its minimum.
+
+    Source: Sadinle, Lei & Wasserman, "Least ambiguous set-valued classifiers with bounded error levels", JASA
+    2019. The minima are quantiles of each class's own probability on held-out rows.
+
+    Attributes:
+        coverage: share of rows of each class whose set shall hold the class, 0..1.
+        minimum_probability: calibrated probability a class, in the order of the classes.
+    """
+
+    coverage: Probability
+    minimum_probability: Annotated[list[Probability], Field(max_length=MAX_CLASSES)]
+
+
+class OutOfDistribution(_Part):
+    """When an image counts as unlike the training images: its score (larger is stranger) is above the threshold.
+
+    Attributes:
+        method: ``energy``: minus the log-sum-exp of the logits (Liu et al., NeurIPS 2020). ``mahalanobis``:
+            squared distance of the embedding to the nearest mean after whitening (Lee et al., NeurIPS 2018).
+            ``knn``: distance of the normalised embedding to its ``neighbours``-th neighbour among training
+            embeddings (Sun et al., ICML 2022). The arrays of the last two are in ``head.safetensors``.
+        threshold: of the score.
+        neighbours: for ``knn``.
+    """
+
+    method: Literal["energy", "mahalanobis", "knn"]
+    threshold: float
+    neighbours: Annotated[int, Field(ge=1, le=10_000)] = 1
+
+
+class Calibration(_Part):
+    """``calibration.json``: from logits to probabilities, label, set and flag.
+
+    Attributes:
+        temperature: T of ``softmax(logits / T)``.
+        offsets: added to the log probabilities before the label is chosen (the decision rule for rare
+            classes); probabilities do not change. ``None``: the most probable class.
+        prediction_set: rule of the sets, or ``None``.
+        out_of_distribution: rule of the flag, or ``None``.
+    """
+
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)]
+    offsets: Annotated[list[float], Field(max_length=MAX_CLASSES)] | None
+    prediction_set: PredictionSets | None
+    out_of_distribution: OutOfDistribution | None
+
+
+class Labels(_Part):
+    """``labels.json``: the classes in the order of the network's outputs.
+
+    Attributes:
+        classes: codes.
+        names: code -> name for people.
+        malignant: codes that count as malignant.
+    """
+
+    classes: Annotated[list[Text], Field(min_length=2, max_length=MAX_CLASSES)]
+    names: dict[Text, Text]
+    malignant: list[Text]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Labels:
+        known = set(self.classes)
+        if len(known) < len(self.classes):
+            raise ValueError("a class is listed twice")
+        if self.names.keys() != known:
+            raise ValueError("names and classes do not match")
+        if not known.issuperset(self.malignant) or len(set(self.malignant)) < len(self.malignant):
+            raise ValueError("malignant lists an unknown class, or one twice")
+        return self

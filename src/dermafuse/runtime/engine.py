@@ -1,0 +1,146 @@
+"""OpenVINO: compile a network for this CPU and push many images through it from a pool of threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import openvino as ov
+
+from dermafuse.errors import ConfigError
+
+Item = TypeVar("Item")
+Array = np.ndarray[Any, Any]
+Precision = Literal["auto", "f32", "bf16"]
+
+#: Workers beyond the number of inference streams: while the streams compute, these decode and store.
+_EXTRA_WORKERS = 2
+
+
+def cpu_count() -> int:
+    """Return how many CPUs this process may use (its affinity, not the machine's total)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def supports_bf16() -> bool:
+    """Return whether this CPU has native bfloat16 arithmetic, as OpenVINO reports it."""
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def choose_precision(asked: Precision) -> Literal["f32", "bf16"]:
+    """Resolve ``auto`` to what this CPU supports; refuse bf16 where it would only be emulated.
+
+    Raises:
+        ConfigError: bf16 asked for on a CPU without it.
+    """
+    if asked == "f32":
+        return "f32"
+    if supports_bf16():
+        return "bf16"
+    if asked == "bf16":
+        raise ConfigError("This CPU has no bfloat16 arithmetic; use precision=f32 or precision=auto.")
+    return "f32"
+
+
+class Engine:
+    """A compiled network and its pool of infer requests.
+
+    Args:
+        model: an ``openvino.Model`` or the path of an IR (``model.xml``).
+        precision: arithmetic inside the network; outputs are float32 whichever is chosen.
+        mode: ``throughput`` (one single-threaded stream a CPU) or ``latency`` (one stream on all CPUs).
+        threads: CPUs to use; 0 means all that this process may use.
+    """
+
+    def __init__(
+        self,
+        model: ov.Model | Path,
+        *,
+        precision: Precision = "auto",
+        mode: Literal["throughput", "latency"] = "throughput",
+        threads: int = 0,
+    ) -> None:
+        self.precision = choose_precision(precision)
+        self.threads = threads or cpu_count()
+        self.streams = self.threads if mode == "throughput" else 1
+        core = ov.Core()
+        self._compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": self.precision,
+                "NUM_STREAMS": self.streams,
+                "INFERENCE_NUM_THREADS": self.threads,
+                # Pinned stream threads would leave the decoding threads no fair share of a busy core.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self.output_names: tuple[str, ...] = tuple(
+            next(iter(sorted(port.get_names())), f"output_{index}") for index, port in enumerate(self._compiled.outputs)
+        )
+        self._local = threading.local()
+
+    def infer(self, *inputs: Array) -> tuple[Array, ...]:
+        """Run one batch; inputs and outputs in the network's order. Safe to call from several threads.
+
+        The outputs are views of the calling thread's request: copy what must outlive the next call.
+        """
+        request = getattr(self._local, "request", None)
+        if request is None:
+            request = self._local.request = self._compiled.create_infer_request()
+        results = request.infer(list(inputs), share_inputs=True, share_outputs=True)
+        return tuple(results.values())
+
+    def map_threads(
+        self,
+        items: Iterable[Item],
+        work: Callable[[Item], None],
+        *,
+        on_done: Callable[[int], None] | None = None,
+    ) -> None:
+        """Call ``work(item)`` for every item on enough threads to keep every stream busy.
+
+        Each call decodes, infers and stores its own item, so memory is bounded by the number of threads
+        whatever the number of items (which may be a generator). The first exception, or a Ctrl-C, ends the
+        run after the items in flight; the exception is raised again.
+        """
+        for done in bounded_map(items, work, workers=self.streams + _EXTRA_WORKERS):
+            if on_done is not None:
+                on_done(done)
+
+
+def bounded_map(
+    items: Iterable[Item],
+    work: Callable[[Item], None],
+    *,
+    workers: int,
+) -> Iterator[int]:
+    """Run ``work`` over ``items`` on ``workers`` threads, at most a few items a thread queued; yield counts done.
+
+    Raises:
+        Exception: the first one of ``work``; queued items are dropped, running ones finish.
+    """
+    source = iter(items)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="dermafuse")
+    pending: set[Future[None]] = set()
+    try:
+        exhausted = False
+        while True:
+            while not exhausted and len(pending) < workers * 8:
+                try:
+                    pending.add(pool.submit(work, next(source)))
+                except StopIteration:
+                    exhausted = True
+            if not pending:
+                break
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            yield len(finished)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

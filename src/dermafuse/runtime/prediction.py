@@ -1,0 +1,66 @@
+"""What is asked of a model and what it answers, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+#: A path, the bytes of an image file, a Pillow image, or a NumPy array (height, width[, channels]).
+ImageSource: TypeAlias = "str | Path | bytes | Image.Image | npt.NDArray[Any]"
+
+Views = Literal[1, 8]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image.
+
+    Attributes:
+        probabilities: class code -> calibrated probability; they sum to 1.
+        label: code of the chosen class (the most probable one, unless the model has a decision rule).
+        name: the label in words.
+        malignant_probability: sum over the malignant classes, 0..1.
+        prediction_set: codes that cannot be excluded at the model's coverage, the most probable first
+            (possibly none); ``None`` where the model has no such rule.
+        out_of_distribution: whether the image is unlike those the model was trained on; ``None`` where the
+            model has no such rule.
+        ood_score: the figure behind it; larger is stranger.
+        missing: metadata fields that told the model nothing (not given, "unknown", or a word never seen).
+    """
+
+    probabilities: Mapping[str, float]
+    label: str
+    name: str
+    malignant_probability: float
+    prediction_set: tuple[str, ...] | None
+    out_of_distribution: bool | None
+    ood_score: float | None
+    missing: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as plain JSON values."""
+        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        plain["probabilities"] = dict(self.probabilities)
+        plain["prediction_set"] = None if self.prediction_set is None else list(self.prediction_set)
+        plain["missing"] = list(self.missing)
+        return plain
+
+
+@dataclass(frozen=True)
+class Query:
+    """One image to predict, with what is known about the patient and the lesion (field -> value).
+
+    ``name`` is what to call an image in errors that has no path.
+    """
+
+    image: ImageSource
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    name: str | None = None

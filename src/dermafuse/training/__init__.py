@@ -1,0 +1,1 @@
+"""Recipes, activation store, fitting, checkpoints: from records to a RUN folder."""

@@ -1,0 +1,169 @@
+"""The configuration of a training run: one flat table of settings, checked, read from and written to TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dermafuse.errors import ConfigError, nearest
+from dermafuse.training.recipes import RECIPES
+
+#: ``[settings]`` written as these texts mean "not set" (TOML has no null).
+_NONE = ("none", "")
+
+
+class TrainConfig(BaseModel):
+    """Every setting of a run. ``RUN/config.toml`` holds all of them; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # what is trained on what
+    recipe: str = "standard"
+    data: str = ""
+    split: Literal["lesion", "image"] = "lesion"
+    validation_fraction: float = Field(0.2, gt=0, lt=1)
+    folds: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**31)
+    max_bad: float = Field(0.01, ge=0, le=1, description="share of unusable rows that stops the run")
+
+    # the network
+    backbone: str = "efficientnet_b1"
+    weights: str = "imagenet"
+    image_size: int = Field(0, ge=0, le=1024, description="0: the backbone's native size")
+    unfreeze_from: str | None = Field(None, description="first trained stage; none: frozen; 'all': everything")
+    image_dropout: float = Field(0.3, ge=0, lt=1)
+    meta_units: tuple[int, ...] = (32, 16)
+    fusion: Literal["concat", "image_only", "metadata_only"] = "concat"
+    fusion_dropout: float = Field(0.4, ge=0, lt=1)
+    fusion_units: int = Field(64, ge=1)
+    missing_indicators: bool = False
+
+    # how it is trained
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1, description="momentum of the average of the weights; 0: none")
+    class_weighting: Literal["none", "balanced", "inverse_sqrt", "effective_number"] = "balanced"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    logit_adjustment: float = Field(0.0, ge=0, description="tau of Menon et al. 2021; 0: none")
+    metadata_dropout: float = Field(0.0, ge=0, lt=1, description="chance that a record loses all metadata")
+    field_dropout: float = Field(0.0, ge=0, lt=1, description="chance that a record loses one field")
+    views: Literal[1, 8] = 1
+    patience: int = Field(5, ge=1)
+    monitor: Literal["loss", "macro_f1", "balanced_accuracy"] = "loss"
+    tuning_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of training lesions held out for stopping and temperature; 0: validation",
+    )
+
+    # how it is run
+    cache: bool = Field(True, description="frozen part once through the engine; false: the literal recipe")
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if self.recipe not in RECIPES:
+            raise ConfigError(
+                f"Unknown recipe '{self.recipe}'; there are {', '.join(RECIPES)}.{nearest(self.recipe, RECIPES)}"
+            )
+        if self.views == 8 and self.unfreeze_from == "all" and self.cache:
+            raise ConfigError(
+                "views=8 belongs to cached activations; with unfreeze_from=all the images are augmented instead: "
+                "set views=1."
+            )
+        return self
+
+    @property
+    def early_stopping_rows(self) -> Literal["tuning", "validation"]:
+        """Which rows early stopping looks at."""
+        return "tuning" if self.tuning_fraction > 0 else "validation"
+
+
+def resolve(
+    recipe: str | None = None,
+    *,
+    file: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> TrainConfig:
+    """Build the configuration: recipe, then the file, then named options, then ``--set key=value``; last wins.
+
+    Args:
+        recipe: name in ``RECIPES``; ``None``: the file's, else ``standard``.
+        file: a ``config.toml``.
+        options: setting -> value; ``None`` values are passed over (an option that was not given).
+        assignments: texts ``key=value``; the value is read as TOML, else as a plain string.
+
+    Raises:
+        ConfigError: an unknown name (with the nearest known one) or an unusable value.
+    """
+    from_file = read_toml(file) if file else {}
+    name = recipe or from_file.get("recipe") or "standard"
+    if name not in RECIPES:
+        raise ConfigError(f"Unknown recipe '{name}'; there are {', '.join(RECIPES)}.{nearest(name, RECIPES)}")
+    settings: dict[str, Any] = {**RECIPES[name], **from_file, "recipe": name}
+    settings.update({key: value for key, value in (options or {}).items() if value is not None})
+    settings.update(parse_assignment(text) for text in assignments)
+    return validated(settings)
+
+
+def validated(settings: Mapping[str, Any]) -> TrainConfig:
+    """Check names, types and ranges of ``settings`` and return the configuration."""
+    known = TrainConfig.model_fields
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"Unknown setting '{key}'.{nearest(key, known)} Known: {', '.join(sorted(known))}.")
+    cleaned = {
+        key: None if isinstance(value, str) and value in _NONE and known[key].default is None else value
+        for key, value in settings.items()
+    }
+    try:
+        return TrainConfig.model_validate(cleaned)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "configuration"
+        raise ConfigError(f"Setting {where}={first['input']!r}: {first['msg'].lower()}.") from error
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split ``key=value``; the value is read as TOML (numbers, true/false, lists), else taken as text."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set takes key=value, not '{text}'; for example --set epochs=10.")
+    try:
+        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    return key.strip(), parsed
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a ``config.toml`` into a flat dictionary.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a TOML file: {error}.") from error
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Return the configuration as TOML text that ``resolve(file=...)`` reads back to an equal configuration."""
+    values = {key: "none" if value is None else value for key, value in config.model_dump().items()}
+    values["meta_units"] = list(config.meta_units)
+    head = "# Repeats this run: dermafuse train --config config.toml --out NEW_RUN\n"
+    return head + tomli_w.dumps(values)

@@ -1,0 +1,113 @@
+"""Cross-validation: one run a fold, pooled out-of-fold predictions, mean and spread over the folds."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from dermafuse import __version__
+from dermafuse.errors import ConfigError, OutputError
+from dermafuse.evaluation.intervals import cluster_bootstrap
+from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.files import check_output_folder, write_atomic, write_json
+from dermafuse.progress import Reporter
+from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.experiment import train_run
+
+#: Scalars of the metrics block of which mean and spread over the folds are given.
+_SCALARS: Final = (
+    "accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "macro_auroc", "nll", "ece",
+)  # fmt: skip
+
+
+def cross_validate(
+    config: TrainConfig, out: Path, *, resume: bool, overwrite: bool, report: Reporter
+) -> Mapping[str, Any]:
+    """Train ``config.folds`` models, each judged on the fold it did not see; return the joint metrics.
+
+    ``out`` gets ``fold-1`` ... ``fold-K`` (complete RUN folders), ``predictions.csv`` with one out-of-fold
+    prediction an image, and ``metrics.json``: ``validation`` (pooled), ``folds`` (mean, standard deviation
+    and value of each fold). With ``resume`` finished folds are kept and the unfinished one is continued.
+
+    Raises:
+        ConfigError: fewer than two folds.
+    """
+    if config.folds < 2:
+        raise ConfigError(f"--folds {config.folds} cannot cross-validate; use 2 or more (0: a single 80/20 split).")
+    unfinished = any(out.glob("fold-*")) and not (out / "metrics.json").exists()
+    if unfinished and not (resume or overwrite):
+        raise OutputError(f"{out} holds an unfinished cross-validation; add --resume or --overwrite.")
+    if not unfinished:
+        check_output_folder(out, overwrite=overwrite)
+    if out.exists() and not (unfinished and resume):
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "config.toml", to_toml(config))
+    folders = [out / f"fold-{number}" for number in range(1, config.folds + 1)]
+    for fold, folder in enumerate(folders):
+        if (folder / "metrics.json").exists():
+            report.say(f"Fold {fold + 1} of {config.folds} is finished already.")
+            continue
+        report.say(f"Fold {fold + 1} of {config.folds}")
+        train_run(config, folder, resume=True, overwrite=False, report=report, fold=fold)
+    metrics = joint_metrics(folders, config)
+    tables = [_validation_rows(folder).assign(fold=fold) for fold, folder in enumerate(folders, start=1)]
+    text = pd.concat(tables).sort_values("image_id").to_csv(index=False, float_format="%.7g")
+    write_atomic(out / "predictions.csv", text)
+    write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+def joint_metrics(folders: Sequence[Path], config: TrainConfig) -> dict[str, Any]:
+    """Return the metrics of finished fold runs: pooled block with intervals, mean and spread, the parts."""
+    parts = [_read(folder) for folder in folders]
+    pooled = pd.concat([_validation_rows(folder) for folder in folders], ignore_index=True)
+    classes = tuple(parts[0]["data"]["classes"])
+    number = {code: position for position, code in enumerate(classes)}
+    true = pooled["true"].map(number).to_numpy(np.int64)
+    probabilities = pooled[[f"p_{code}" for code in classes]].to_numpy(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)  # seven digits in the file
+    block = evaluate_predictions(true, probabilities, classes)
+    block["ci95"] = cluster_bootstrap(true, probabilities, pooled["lesion_id"].to_numpy(), classes, seed=config.seed)
+    values = {name: [part["validation"][name] for part in parts] for name in _SCALARS}
+    leaked = sum(part["leakage"]["leaked_images"] for part in parts)
+    return {
+        "dermafuse": __version__,
+        "research_use_only": True,
+        "announcements": parts[0]["announcements"],
+        "recipe": config.recipe,
+        "data": parts[0]["data"],
+        "validation": block,
+        "folds": {
+            name: {"mean": statistics.fmean(each), "standard_deviation": statistics.stdev(each), "values": each}
+            for name, each in values.items()
+        },
+        "leakage": {
+            **parts[0]["leakage"],
+            "shared_lesions": sum(part["leakage"]["shared_lesions"] for part in parts),
+            "leaked_images": leaked,
+            "validation_images": len(pooled),
+            "share": leaked / len(pooled),
+        },
+        "network": parts[0]["network"],
+        "environment": parts[0]["environment"],
+        "seconds": {key: round(sum(part["seconds"].get(key, 0.0) for part in parts), 3) for key in parts[0]["seconds"]},
+    }
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    import json
+
+    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _validation_rows(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "predictions.csv", dtype={"image_id": str, "lesion_id": str})
+    return table[table["split"] == "validation"]

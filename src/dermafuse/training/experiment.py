@@ -1,0 +1,315 @@
+"""A training run from data to RUN folder: read, split, extract, fit, judge, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dermafuse import __version__
+from dermafuse.data.readers import read_dataset
+from dermafuse.data.records import Records
+from dermafuse.errors import OutputError
+from dermafuse.evaluation.intervals import cluster_bootstrap
+from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.files import check_output_folder, folder_atomic, write_atomic
+from dermafuse.models.classifier import HeadSpec, parameter_counts
+from dermafuse.models.weights import is_random
+from dermafuse.progress import Reporter, Silent
+from dermafuse.runtime.temperature import apply, fit_temperature
+from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.fit import FitResult, fit, predict_logits
+from dermafuse.training.networks import Plan, plan_network, trainable_model
+from dermafuse.training.prepare import Prepared, Side, prepare
+from dermafuse.training.run_folder import write_run
+
+#: Folder of partial work inside RUN.
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run leaves in memory, beside its folder.
+
+    Attributes:
+        out: the RUN folder.
+        metrics: content of ``metrics.json``.
+        parameters: total and trainable numbers of the network.
+    """
+
+    out: Path
+    metrics: Mapping[str, Any]
+    parameters: Mapping[str, int]
+
+
+class _Clock:
+    """Seconds of each part of the run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = self._start = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part] = round(self.seconds.get(part, 0.0) + now - self._last, 3)
+        self.seconds["total"] = round(now - self._start, 3)
+        self._last = now
+
+
+def train_run(
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Reporter | None = None,
+    fold: int | None = None,
+) -> TrainedRun:
+    """Train and judge one model, and leave a complete RUN folder.
+
+    Until the run is complete, ``out`` holds ``checkpoints/`` alone; the rest appears at once, by renaming.
+
+    Args:
+        config: what to do.
+        out: the RUN folder.
+        resume: continue the unfinished run in ``out``, if there is one.
+        overwrite: replace a run that is there.
+        report: who is told the progress.
+        fold: number (from 0) of the fold of ``config.folds`` to hold out; ``None``: one 80/20 split.
+
+    Raises:
+        DermafuseError: unusable data, settings or output folder.
+    """
+    report = report or Silent()
+    clock = _Clock()
+    checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
+    plan = plan_network(config)
+    records = read_dataset(Path(config.data))
+    for note in records.notes:
+        report.say(note)
+    warnings = announcements(config, records)
+    for warning in warnings:
+        report.warn(warning)
+    clock.lap("read")
+    keras.utils.set_random_seed(config.seed)
+    data = prepare(records, config, plan, report, fold=fold)
+    clock.lap("extract")
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    write_atomic(checkpoints / "config.toml", to_toml(config))
+    head = HeadSpec(
+        classes=len(records.classes),
+        meta_width=data.encoder.width,
+        image_dropout=config.image_dropout,
+        meta_units=config.meta_units,
+        fusion=config.fusion,
+        fusion_dropout=config.fusion_dropout,
+        fusion_units=config.fusion_units,
+    )
+    model = trainable_model(plan, head, config)
+    parameters = whole_parameters(model, plan)
+    report.say(
+        f"{plan.backbone.name}: {parameters['total']:,} parameters, {parameters['trainable']:,} of them trained; "
+        f"{len(data.train.rows):,} images to learn from, {len(data.validation.rows):,} to validate."
+    )
+    clock.lap("build")
+    result = _fit(model, data, plan, config, len(records.classes), checkpoints, report)
+    clock.lap("train")
+    outcome = judge(model, data, config, records.classes)
+    clock.lap("evaluate")
+    metrics = {
+        "dermafuse": __version__,
+        "research_use_only": True,
+        "announcements": warnings,
+        "recipe": config.recipe,
+        "data": _describe_data(records, data),
+        "validation": outcome.block,
+        "leakage": data.leakage,
+        "training": {
+            "epochs": len(result.history),
+            "best_epoch": result.best_epoch,
+            "stopped_early": result.stopped_early,
+            "resumed_from_epoch": result.resumed_from,
+            "early_stopping_rows": config.early_stopping_rows,
+            "monitor": config.monitor,
+            "temperature": outcome.temperature,
+        },
+        "network": {
+            "backbone": plan.backbone.name,
+            "weights": plan.weights,
+            "image_size": plan.image_size,
+            "cut": plan.cut,
+            "precision": plan.precision,
+            "images_computed": data.computed,
+            "parameters": dict(parameters),
+        },
+        "environment": environment(),
+        "seconds": clock.seconds,
+    }
+    with folder_atomic(out, overwrite=True) as folder:
+        write_run(
+            folder, config=config, plan=plan, model=model, head=head, data=data, outcome=outcome,
+            result=result, metrics=metrics, clock=clock.lap,
+        )  # fmt: skip
+    return TrainedRun(out, metrics, parameters)
+
+
+def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
+    """Check that the run may be written to ``out``, before any work; return the folder for its checkpoints.
+
+    Raises:
+        OutputError: a finished run is there and may not be replaced, or an unfinished one and neither
+            ``resume`` nor ``overwrite`` says what to do with it, or nothing can be written there.
+    """
+    checkpoints = out / CHECKPOINTS
+    unfinished = checkpoints.is_dir() and not (out / "metrics.json").exists()
+    if unfinished and not resume and not overwrite:
+        raise OutputError(f"{out} holds an unfinished run; add --resume to continue it, or --overwrite to start again.")
+    if not unfinished:
+        check_output_folder(out, overwrite=overwrite)
+    elif not resume:
+        shutil.rmtree(checkpoints)
+    return checkpoints
+
+
+def announcements(config: TrainConfig, records: Records) -> list[str]:
+    """Return what must be said wherever the numbers of this run appear."""
+    said = []
+    if records.synthetic:
+        said.append("SYNTHETIC DATA: these numbers say nothing about real skin lesions.")
+    if is_random(config.weights):
+        said.append("RANDOM WEIGHTS: the backbone was not pretrained; for tests only.")
+    if not records.has_metadata:
+        said.append("NO METADATA in this data set: the model sees the image alone.")
+    if not records.has_lesions:
+        said.append("LESIONS UNKNOWN: images of one lesion may be on both sides of the split.")
+    if config.early_stopping_rows == "validation":
+        said.append("Early stopping looked at the validation rows (as the reference does): slightly optimistic.")
+    return said
+
+
+def run_identity(config: TrainConfig, data: Prepared) -> str:
+    """Return a hash of everything that decides the course of training; where data and cache lie does not."""
+    settings = config.model_dump(exclude={"data"})
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for side in (data.train, data.tuning, data.validation):
+        if side is not None:
+            digest.update("\n".join(side.records.table["image_id"]).encode())
+            digest.update(side.rows.labels.tobytes())
+            digest.update(side.rows.meta.tobytes())
+    return digest.hexdigest()[:24]
+
+
+def _fit(
+    model: keras.Model,
+    data: Prepared,
+    plan: Plan,
+    config: TrainConfig,
+    classes: int,
+    checkpoints: Path,
+    report: Reporter,
+) -> FitResult:
+    augment = plan.cut == "image" and plan.trainable_from is not None
+    if augment:
+        report.say("The whole network is in the training graph: images are augmented, nothing is cached.")
+    watched = data.tuning or data.validation
+    done = 0
+    with report.bar("Training", config.epochs * -(-len(data.train.rows) // config.batch_size), "steps") as advance:
+
+        def on_step(epoch: int, step: int, steps: int) -> None:
+            nonlocal done
+            now = epoch * steps + step
+            advance(now - done)
+            done = now
+
+        return fit(
+            model, data.train.rows, watched.rows, config,
+            classes=classes, dropout=data.dropout, augment=augment, checkpoints=checkpoints,
+            run=run_identity(config, data), on_step=on_step,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The judgement of a trained model.
+
+    Attributes:
+        block: the metrics block of the validation rows, with ``ci95``.
+        probabilities: side name -> float64 (n, k), calibrated.
+        temperature: fitted on the tuning rows; 1 where there are none.
+    """
+
+    block: dict[str, Any]
+    probabilities: dict[str, NDArray[np.float64]]
+    temperature: float
+
+
+def judge(model: keras.Model, data: Prepared, config: TrainConfig, classes: tuple[str, ...]) -> Outcome:
+    """Predict the held-out rows, fit the temperature on the tuning rows, measure the validation rows."""
+    temperature = 1.0
+    probabilities: dict[str, NDArray[np.float64]] = {}
+    if data.tuning is not None:
+        tuning = predict_logits(model, data.tuning.rows)
+        temperature = fit_temperature(tuning, data.tuning.rows.labels)
+        probabilities["tuning"] = apply(tuning, temperature)
+    probabilities["validation"] = apply(predict_logits(model, data.validation.rows), temperature)
+    return Outcome(measured(data.validation, probabilities["validation"], classes, config), probabilities, temperature)
+
+
+def measured(
+    side: Side, probabilities: NDArray[np.float64], classes: tuple[str, ...], config: TrainConfig
+) -> dict[str, Any]:
+    """Return the metrics block of one side, with 95 % intervals by bootstrap over lesions."""
+    block = evaluate_predictions(side.rows.labels, probabilities, classes)
+    groups = side.records.table["lesion_id"].to_numpy()
+    block["ci95"] = cluster_bootstrap(side.rows.labels, probabilities, groups, classes, seed=config.seed)
+    return block
+
+
+def whole_parameters(model: keras.Model, plan: Plan) -> dict[str, int]:
+    """Return total and trainable parameter counts, the frozen part in front of the cut included."""
+    counts = parameter_counts(model)
+    frozen = 0
+    if plan.cached:
+        inside = sum(
+            int(np.prod(weight.shape)) for layer in model.layers for weight in layer.weights
+            if layer.name.startswith(("block", "stem", "top"))
+        )  # fmt: skip
+        frozen = plan.backbone.parameters - inside
+    return {"total": counts["total"] + frozen, "trainable": counts["trainable"]}
+
+
+def environment() -> dict[str, str]:
+    """Return the versions that decide the numbers."""
+    names = ("keras", "tensorflow-cpu", "tensorflow", "openvino", "numpy", "scikit-learn", "pandas")
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    return found
+
+
+def _describe_data(records: Records, data: Prepared) -> dict[str, Any]:
+    return {
+        "layout": records.layout,
+        "images": len(records),
+        "classes": list(records.classes),
+        "synthetic": records.synthetic,
+        "train": len(data.train.rows),
+        "tuning": 0 if data.tuning is None else len(data.tuning.rows),
+        "validation": len(data.validation.rows),
+        "skipped": len(data.skipped),
+        "metadata_columns": list(data.encoder.feature_names),
+    }

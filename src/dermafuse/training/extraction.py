@@ -1,0 +1,123 @@
+"""Files to stored activations: decode on threads, infer in the engine, append to the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermafuse.data.images import load_image, view
+from dermafuse.errors import ImageError
+from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
+from dermafuse.training.activations import ActivationStore, RowTable, content_digest
+
+#: Called with how many more images are done.
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What extraction leaves.
+
+    Attributes:
+        table: one row per entry of ``good``, all views.
+        good: int64 positions in the list of paths whose image could be read, ascending.
+        bad: position -> reason, for the others.
+        computed: how many images went through the engine now (the others were in the store).
+    """
+
+    table: RowTable
+    good: NDArray[np.int64]
+    bad: dict[int, str]
+    computed: int
+
+
+def digest_files(paths: Sequence[Path]) -> tuple[list[bytes | None], dict[int, str]]:
+    """Hash the content of every file.
+
+    Returns:
+        A digest a path (``None`` where the file could not be read), and position -> reason for those.
+    """
+    digests: list[bytes | None] = [None] * len(paths)
+    bad: dict[int, str] = {}
+
+    def digest(chunk: range) -> None:
+        for position in chunk:
+            try:
+                digests[position] = content_digest(Path(paths[position]).read_bytes())
+            except OSError as error:
+                bad[position] = f"cannot be read: {error.strerror}"
+
+    chunks = [range(start, min(start + 256, len(paths))) for start in range(0, len(paths), 256)]
+    for _ in bounded_map(chunks, digest, workers=cpu_count()):
+        pass
+    return digests, bad
+
+
+def extract(
+    paths: Sequence[Path],
+    store: ActivationStore,
+    make_engine: Callable[[], Engine],
+    *,
+    image_size: int,
+    views: Sequence[int] = (0,),
+    progress: Progress | None = None,
+) -> Extraction:
+    """Make sure that every readable image has its rows in the store, and return access to them.
+
+    Only what the store lacks is computed; ``make_engine`` is not called where it lacks nothing. Memory is
+    bounded by the number of threads, whatever the number of files. A killed or interrupted call keeps all
+    rows committed so far.
+
+    Args:
+        paths: image files, one an entry; files of equal content share rows.
+        store: where rows are kept; its key must describe the engine's network.
+        make_engine: compiles the front: uint8 (1, s, s, 3) to (1, \\*shape).
+        image_size: side s in pixels.
+        views: dihedral views by number (``data/images.py``); 0 is the image as it is.
+        progress: told how many more images are done (those in the store count at once).
+
+    Raises:
+        OutputError: the disk cannot hold the rows.
+    """
+    digests, bad = digest_files(paths)
+    missing = set(store.missing([digest for digest in digests if digest is not None], views))
+    first: dict[bytes, int] = {}
+    for position, digest in enumerate(digests):
+        if digest in missing:
+            first.setdefault(digest, position)
+    unreadable: dict[bytes, str] = {}
+    if progress is not None:
+        progress(len(paths) - len(first))
+    if first:
+        store.check_space(len(first) * len(views))
+        engine = make_engine()
+        with store.writer() as writer:
+
+            def compute(entry: tuple[bytes, int]) -> None:
+                digest, position = entry
+                try:
+                    image = load_image(paths[position], image_size)
+                except ImageError as error:
+                    unreadable[digest] = str(error)
+                    return
+                for number in views:
+                    if (digest, number) in store:
+                        continue
+                    (rows, *_) = engine.infer(np.ascontiguousarray(view(image, number))[np.newaxis])
+                    writer.add(digest, number, rows[0])
+
+            engine.map_threads(
+                first.items(),
+                compute,
+                on_done=progress,
+            )
+    for position, digest in enumerate(digests):
+        if digest in unreadable:
+            bad[position] = unreadable[digest]
+    good = np.array([position for position in range(len(paths)) if position not in bad], dtype=np.int64)
+    wanted = [digest for position in good if (digest := digests[position]) is not None]
+    return Extraction(store.rows(wanted, views), good, bad, len(first) - len(unreadable))

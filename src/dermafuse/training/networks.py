@@ -1,0 +1,218 @@
+"""The network of a run in its two halves: a frozen front for the engine and a part that Keras trains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import openvino as ov
+
+from dermafuse.data.images import PREPROCESSING_VERSION
+from dermafuse.files import cache_folder, sync_folder
+from dermafuse.models.specs import BackboneSpec, check_image_size, spec, stage_index
+from dermafuse.models.weights import weights_id
+from dermafuse.runtime.engine import choose_precision
+from dermafuse.training.activations import StoreKey
+from dermafuse.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    import keras
+
+    from dermafuse.models.classifier import HeadSpec
+
+#: Raised when the conversion below changes what it writes.
+_FRONT_FORMAT: Final = 1
+
+#: Cut behind the whole backbone: its globally pooled features.
+POOLED: Final = "pooled"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the network of a run is divided.
+
+    Attributes:
+        backbone: what is known about it.
+        image_size: side in pixels.
+        weights: identity of the pretrained weights.
+        cut: ``pooled`` (backbone frozen), a stage name (the tail from there on trains), or ``image``
+            (nothing is cached: the whole network is in the training graph).
+        trainable_from: first stage that trains; ``None``: the backbone is frozen.
+        precision: of the engine that runs the frozen front.
+    """
+
+    backbone: BackboneSpec
+    image_size: int
+    weights: str
+    cut: str
+    trainable_from: str | None
+    precision: Literal["f32", "bf16"]
+
+    @property
+    def cached(self) -> bool:
+        """Whether training reads stored activations."""
+        return self.cut != "image"
+
+
+def plan_network(config: TrainConfig) -> Plan:
+    """Decide where the network is cut.
+
+    Raises:
+        ConfigError: unknown backbone or stage, unusable size.
+        WeightsError: ``weights`` names a file that is not the published one.
+    """
+    backbone = spec(config.backbone)
+    size = check_image_size(config.image_size or backbone.image_size)
+    first = {"all": "stem"}.get(config.unfreeze_from or "", config.unfreeze_from)
+    if first is not None:
+        stage_index(first)
+    cut = first or POOLED
+    if not config.cache or first == "stem":
+        cut = "image"
+    identity = weights_id(config.backbone, config.weights, seed=config.seed)
+    precision = choose_precision(config.precision) if cut != "image" else "f32"
+    return Plan(backbone, size, identity, cut, first, precision)
+
+
+def store_key(plan: Plan) -> StoreKey:
+    """Return the key of the activations in front of the cut."""
+    return StoreKey(
+        backbone=plan.backbone.name,
+        weights=plan.weights,
+        cut=plan.cut,
+        image_size=plan.image_size,
+        preprocessing=PREPROCESSING_VERSION,
+        precision=plan.precision,
+        shape=cut_shape(plan),
+    )
+
+
+def cut_shape(plan: Plan) -> tuple[int, ...]:
+    """Return the shape of one activation at the cut."""
+    if plan.cut == POOLED:
+        return (plan.backbone.features,)
+    before = plan.backbone.stages[stage_index(plan.cut) - 1]
+    side = plan.image_size
+    for _ in range(_halvings(plan.backbone, before.shape[0])):
+        side = -(-side // 2)
+    return (side, side, before.shape[2])
+
+
+def _halvings(backbone: BackboneSpec, native_side: int) -> int:
+    side, count = backbone.image_size, 0
+    while side > native_side:
+        side, count = -(-side // 2), count + 1
+    return count
+
+
+def front_file(plan: Plan, config: TrainConfig) -> Path:
+    """Return the frozen front as an OpenVINO file in the cache, converted from Keras where it is not there yet.
+
+    Outputs: ``activation`` (batch, \\*shape) and, at the pooled cut, also ``feature_map`` (batch, h, w, c).
+    A warm run thus neither builds nor traces the backbone in Keras.
+    """
+    folder = cache_folder() / "fronts"
+    name = f"{plan.backbone.name}-{plan.image_size}-{plan.cut}-{plan.weights}-v{_FRONT_FORMAT}"
+    path = folder / f"{name}.xml"
+    if path.exists() and path.with_suffix(".bin").exists():
+        return path
+    import keras
+
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.cut import freeze, split_at
+    from dermafuse.models.openvino import to_openvino
+
+    backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
+    freeze(backbone)
+    if plan.cut == POOLED:
+        pooled = keras.layers.GlobalAveragePooling2D(name="image_pool")(backbone.outputs[0])
+        converted = to_openvino(backbone, {"activation": pooled, "feature_map": backbone.outputs[0]})
+    else:
+        front, _ = split_at(backbone, plan.cut)
+        converted = to_openvino(front, {"activation": front.outputs[0]})
+    save_ir(converted, path)
+    return path
+
+
+def save_ir(model: ov.Model, path: Path, *, half: bool = False) -> None:
+    """Write ``path`` (.xml) and its .bin; the .xml is put in place last, so that it never lacks its weights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.xml")
+    ov.save_model(model, temporary, compress_to_fp16=half)
+    temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def extraction_model(path: Path) -> ov.Model:
+    """Return the front with one uint8 image in and the activation alone out."""
+    model = ov.Core().read_model(path)
+    wanted = [result for result in model.get_results() if "activation" in result.get_output_tensor(0).get_names()]
+    single = ov.Model(wanted, model.get_parameters(), "front")
+    # A fixed batch of one compiles to the fastest kernels, and is as fast an image as any larger batch.
+    shape = single.input(0).get_partial_shape()
+    shape[0] = 1
+    single.reshape(shape)
+    return single
+
+
+def trainable_model(plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
+    """Return the Keras model that trains: head alone, tail and head, or the whole network."""
+    import keras
+
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.classifier import build_head, full_classifier, pooled_classifier
+    from dermafuse.models.cut import freeze_for_tail, split_at, train_from
+
+    if plan.cut == POOLED:
+        return pooled_classifier(plan.backbone.features, head, seed=config.seed)
+    backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
+    if plan.cut == "image":
+        train_from(backbone, plan.trainable_from)
+        return full_classifier(backbone, head, seed=config.seed)
+    _, tail = split_at(backbone, plan.cut)
+    freeze_for_tail(tail)
+    keras.utils.set_random_seed(config.seed)
+    return build_head(tail.inputs[0], tail.outputs[0], head, seed=config.seed, name="dermafuse_tail")
+
+
+def deployable(model: keras.Model, plan: Plan, config: TrainConfig) -> ov.Model:
+    """Return the whole trained network for inference.
+
+    Inputs ``image_input`` uint8 (batch, s, s, 3) and, with metadata, ``meta_input`` float32 (batch, width).
+    Outputs ``logits`` (batch, k), ``feature_map`` (batch, h, w, c) and ``embedding`` (batch, c), float32.
+    """
+    from dermafuse.models.openvino import to_openvino
+
+    if plan.cut == POOLED:
+        head = to_openvino(model, {"logits": model.outputs[0]}, uint8_image=False)
+        return joined(front_file(plan, config), head)
+    pool = model.get_layer("image_pool")
+    outputs = {"logits": model.outputs[0], "feature_map": pool.input, "embedding": pool.output}
+    whole = to_openvino(model, outputs, uint8_image=not plan.cached)
+    return joined(front_file(plan, config), whole) if plan.cached else whole
+
+
+def joined(front: Path, rest: ov.Model) -> ov.Model:
+    """Return ``rest(front(image), meta)`` as one network, with ``feature_map`` and ``embedding`` among its outputs."""
+    first = ov.Core().read_model(front)
+    sources = {name: result.input(0).get_source_output() for name, result in _named_results(first).items()}
+    entrance = next(p for p in rest.get_parameters() if "image_input" in p.get_output_tensor(0).get_names())
+    for target in entrance.output(0).get_target_inputs():
+        target.replace_source_output(sources["activation"])
+    results = dict(_named_results(rest))
+    if "feature_map" in sources:
+        for name, source in (("feature_map", sources["feature_map"]), ("embedding", sources["activation"])):
+            results[name] = ov.opset13.result(source)
+            results[name].get_output_tensor(0).add_names({name})
+    others = [parameter for parameter in rest.get_parameters() if parameter is not entrance]
+    others = [p for p in others if "image_input" not in p.get_output_tensor(0).get_names()]
+    order = ("logits", "feature_map", "embedding")
+    return ov.Model([results[name] for name in order], [*first.get_parameters(), *others], "dermafuse")
+
+
+def _named_results(model: ov.Model) -> Mapping[str, Any]:
+    return {name: result for result in model.get_results() for name in result.get_output_tensor(0).get_names()}

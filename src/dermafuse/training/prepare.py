@@ -1,0 +1,195 @@
+"""From records to the rows that train, stop and judge: split, extraction, encoding, and what had to be skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dermafuse.data.images import load_image
+from dermafuse.data.metadata import MetadataEncoder
+from dermafuse.data.records import Records
+from dermafuse.data.splits import Split, leakage, make_folds, make_split
+from dermafuse.errors import DataError, ImageError, examples
+from dermafuse.progress import Reporter
+from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
+from dermafuse.training.activations import ActivationStore
+from dermafuse.training.config import TrainConfig
+from dermafuse.training.extraction import extract
+from dermafuse.training.networks import Plan, extraction_model, front_file, store_key
+from dermafuse.training.pipeline import MetadataDropout, Rows
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the split: its records (readable images only) and the same as arrays."""
+
+    records: Records
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training needs.
+
+    Attributes:
+        train: rows to learn from.
+        tuning: training rows held out for early stopping and temperature; ``None``: validation serves.
+        validation: rows that are reported.
+        encoder: of the metadata, fitted on ``train`` alone.
+        dropout: loss of metadata while training, or ``None``.
+        leakage: JSON-able account of lesions on both sides.
+        skipped: every row left out: image_id, path, reason.
+        computed: images that went through the engine now.
+        precision: arithmetic of the frozen front.
+    """
+
+    train: Side
+    tuning: Side | None
+    validation: Side
+    encoder: MetadataEncoder
+    dropout: MetadataDropout | None
+    leakage: dict[str, Any]
+    skipped: pd.DataFrame
+    computed: int
+
+
+def choose_split(records: Records, config: TrainConfig, fold: int | None) -> Split:
+    """Return the split of the configuration: one 80/20 split, or fold ``fold`` (from 0) of ``config.folds``."""
+    if fold is None:
+        return make_split(records, by=config.split, seed=config.seed, fraction=config.validation_fraction)
+    return make_folds(records, by=config.split, k=config.folds, seed=config.seed)[fold]
+
+
+def prepare(
+    records: Records, config: TrainConfig, plan: Plan, report: Reporter, *, fold: int | None = None
+) -> Prepared:
+    """Split, run the frozen front over every image that is not in the store yet, and encode the metadata.
+
+    Raises:
+        DataError: more than ``config.max_bad`` of the rows are unusable.
+        OutputError: the disk cannot hold the activations.
+    """
+    split = choose_split(records, config, fold)
+    sides = {"train": records.subset(split.train), "validation": records.subset(split.validation)}
+    if config.tuning_fraction > 0:
+        # By lesion whatever the outer split: rows that choose weights must not show a lesion they trained on.
+        inner = make_split(sides["train"], by="lesion", seed=config.seed + 1, fraction=config.tuning_fraction)
+        sides["tuning"] = sides["train"].subset(inner.validation)
+        sides["train"] = sides["train"].subset(inner.train)
+
+    images, readable, computed, bad = _load_images(sides, config, plan, report)
+    skipped = pd.concat([records.skipped, bad], ignore_index=True)
+    refuse_too_many_bad(skipped, len(records) + len(records.skipped), config.max_bad)
+    sides = {name: side.subset(readable[name]) for name, side in sides.items()}
+    encoder = MetadataEncoder.fit(
+        sides["train"].table,
+        numeric=records.numeric,
+        categorical=records.categorical,
+        missing_indicators=config.missing_indicators,
+    )
+    number = {code: position for position, code in enumerate(records.classes)}
+    made = {
+        name: Side(
+            side,
+            Rows(
+                images=images[name],
+                meta=encoder.transform(side.table),
+                labels=np.array([number[label] for label in side.table["label"]], dtype=np.int64),
+                image_size=plan.image_size,
+            ),
+        )
+        for name, side in sides.items()
+    }
+    return Prepared(
+        train=made["train"],
+        tuning=made.get("tuning"),
+        validation=made["validation"],
+        encoder=encoder,
+        dropout=metadata_dropout(encoder, config),
+        leakage=leakage(records, split).to_dict(),
+        skipped=skipped,
+        computed=computed,
+    )
+
+
+def metadata_dropout(encoder: MetadataEncoder, config: TrainConfig) -> MetadataDropout | None:
+    """Return the random loss of metadata that the configuration asks for, ``None`` for none."""
+    if not encoder.width or (config.metadata_dropout == 0 and config.field_dropout == 0):
+        return None
+    owned = np.zeros((len(encoder.fields), encoder.width), np.float32)
+    for row, columns in zip(owned, encoder.fields.values(), strict=True):
+        row[columns] = 1.0
+    return MetadataDropout(encoder.absent(), owned, config.metadata_dropout, config.field_dropout)
+
+
+def refuse_too_many_bad(skipped: pd.DataFrame, total: int, limit: float) -> None:
+    """Stop where more than ``limit`` (share) of ``total`` rows are unusable.
+
+    Raises:
+        DataError: with the count, the first reasons and what to do.
+    """
+    if len(skipped) > limit * total:
+        reasons = [f"{row.image_id}: {row.reason}" for row in skipped.head(3).itertuples()]
+        raise DataError(
+            f"{len(skipped):,} of {total:,} rows are unusable ({examples(reasons, len(skipped))}), more than "
+            f"max_bad={limit:.0%}; mend them, or allow more with --set max_bad={len(skipped) / total + 0.005:.2f}."
+        )
+
+
+def _load_images(
+    sides: dict[str, Records], config: TrainConfig, plan: Plan, report: Reporter
+) -> tuple[dict[str, Any], dict[str, NDArray[np.int64]], int, pd.DataFrame]:
+    """Return per side what the pipeline reads and which rows are readable; and images computed; and the bad rows."""
+    images: dict[str, Any] = {}
+    readable: dict[str, NDArray[np.int64]] = {}
+    bad_rows: list[dict[str, str]] = []
+    computed = 0
+    store = ActivationStore(store_key(plan)) if plan.cached else None
+    engine: Engine | None = None
+
+    def make_engine() -> Engine:
+        nonlocal engine
+        if engine is None:
+            engine = Engine(extraction_model(front_file(plan, config)), precision=plan.precision)
+        return engine
+
+    for name, side in sides.items():
+        paths = [Path(path) for path in side.table["path"]]
+        if store is None:
+            with report.bar(f"Checking the {name} images", len(paths), "images") as advance:
+                readable[name], bad = readable_images(paths, plan.image_size, advance)
+            images[name] = [paths[position] for position in readable[name]]
+        else:
+            views = range(config.views if name == "train" else 1)
+            with report.bar(f"Frozen part of {plan.backbone.name}, {name}", len(paths), "images") as advance:
+                found = extract(paths, store, make_engine, image_size=plan.image_size, views=views, progress=advance)
+            readable[name], bad = found.good, found.bad
+            images[name], computed = found.table, computed + found.computed
+        for position, reason in sorted(bad.items()):
+            row = side.table.iloc[position]
+            bad_rows.append({"image_id": row["image_id"], "path": row["path"], "reason": reason})
+    return images, readable, computed, pd.DataFrame(bad_rows, columns=["image_id", "path", "reason"])
+
+
+def readable_images(
+    paths: Sequence[Path], size: int, advance: Any = lambda done: None
+) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Decode every image once; return the positions that can be read, and position -> reason for the others."""
+    bad: dict[int, str] = {}
+
+    def check(position: int) -> None:
+        try:
+            load_image(paths[position], size)
+        except ImageError as error:
+            bad[position] = str(error)
+
+    for done in bounded_map(range(len(paths)), check, workers=cpu_count()):
+        advance(done)
+    good = [position for position in range(len(paths)) if position not in bad]
+    return np.array(good, dtype=np.int64), bad

@@ -1,0 +1,171 @@
+"""The files of a RUN folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dermafuse.data.records import Records
+from dermafuse.diagnoses import DISCLAIMER, MALIGNANT, NAMES
+from dermafuse.files import sha256
+from dermafuse.models.classifier import HeadSpec
+from dermafuse.runtime.bundle import BundleContent, write_bundle
+from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.fit import FitResult
+from dermafuse.training.networks import Plan, deployable
+from dermafuse.training.pipeline import Rows, ordered_batches
+from dermafuse.training.prepare import Prepared, Side
+
+if TYPE_CHECKING:
+    from dermafuse.training.experiment import Outcome
+
+#: Training rows whose mean embedding stands for "no image" in attributions.
+_BASELINE_ROWS: Final = 512
+
+
+def write_run(
+    folder: Path,
+    *,
+    config: TrainConfig,
+    plan: Plan,
+    model: keras.Model,
+    head: HeadSpec,
+    data: Prepared,
+    outcome: Outcome,
+    result: FitResult,
+    metrics: Mapping[str, Any],
+    clock: Callable[[str], None],
+) -> None:
+    """Write every file of a finished run into ``folder`` (a temporary one, renamed by the caller)."""
+    (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    pd.DataFrame(result.history).to_csv(folder / "history.csv", index=False)
+    sides = {"tuning": data.tuning, "validation": data.validation}
+    tables = [
+        predictions_table(side, outcome.probabilities[name], name) for name, side in sides.items() if side is not None
+    ]
+    pd.concat(tables).to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
+    if len(data.skipped):
+        data.skipped.to_csv(folder / "skipped.csv", index=False)
+    write_bundle(folder / "model", bundle_content(config, plan, model, head, data, outcome, metrics))
+    clock("write")
+    # Last: a folder with metrics.json is a finished run. JSON knows no NaN, and none may hide here.
+    (folder / "metrics.json").write_text(
+        json.dumps({**metrics, "files": _hashes(folder)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
+
+
+def predictions_table(side: Side, probabilities: NDArray[np.float64], split: str) -> pd.DataFrame:
+    """Return image_id, lesion_id, split, true, predicted and one ``p_`` column a class."""
+    records: Records = side.records
+    table = records.table[["image_id", "lesion_id"]].copy()
+    table["split"] = split
+    table["true"] = records.table["label"].to_numpy()
+    table["predicted"] = np.array(records.classes)[probabilities.argmax(axis=1)]
+    for position, code in enumerate(records.classes):
+        table[f"p_{code}"] = probabilities[:, position]
+    return table
+
+
+def bundle_content(
+    config: TrainConfig,
+    plan: Plan,
+    model: keras.Model,
+    head: HeadSpec,
+    data: Prepared,
+    outcome: Outcome,
+    metrics: Mapping[str, Any],
+) -> BundleContent:
+    """Return all that prediction needs, for ``runtime.bundle.write_bundle``."""
+    classes = data.train.records.classes
+    known = set(classes) <= set(NAMES)
+    return BundleContent(
+        models=(deployable(model, plan, config),),
+        head={**head_tensors(model), "baseline/embedding": mean_embedding(model, data.train.rows)},
+        image_size=plan.image_size,
+        encoder=data.encoder,
+        classes=classes,
+        names={code: NAMES.get(code, code) for code in classes},
+        malignant=tuple(code for code in classes if known and code in MALIGNANT),
+        temperature=outcome.temperature,
+        offsets=None,
+        prediction_set=None,
+        ood=None,
+        info={
+            "recipe": config.recipe,
+            "backbone": plan.backbone.name,
+            "weights": plan.weights,
+            "precision": plan.precision,
+            "fusion": head.fusion,
+            "announcements": list(metrics["announcements"]),
+        },
+        card=model_card(config, plan, metrics),
+    )
+
+
+def head_tensors(model: keras.Model) -> dict[str, NDArray[np.float32]]:
+    """Return kernels and biases of all that stands behind the pooled features, as ``layer/kernel``."""
+    prefixes = ("meta_", "fusion_", "logits")
+    return {
+        f"{layer.name}/{variable.name}": np.array(variable, dtype=np.float32)
+        for layer in model.layers
+        if layer.name.startswith(prefixes)
+        for variable in layer.weights
+        if "seed" not in variable.name
+    }
+
+
+def mean_embedding(model: keras.Model, rows: Rows) -> NDArray[np.float32]:
+    """Return the mean pooled feature vector (c,) of an even sample of at most 512 training rows."""
+    chosen = np.linspace(0, len(rows) - 1, min(len(rows), _BASELINE_ROWS)).astype(np.int64)
+    names = {layer.name for layer in model.layers}
+    if "image_pool" not in names:  # pooled features come in as they are
+        sample: NDArray[np.float32] = rows.images.gather(chosen).astype(np.float32)  # type: ignore[union-attr]
+        mean: NDArray[np.float32] = sample.mean(axis=0)
+        return mean
+    network = keras.Model(model.input["image_input"], model.get_layer("image_pool").output)
+    images = _subset(rows, chosen)
+    batches = [network(inputs["image_input"], training=False).numpy() for inputs, _ in images]
+    return np.concatenate(batches).mean(axis=0).astype(np.float32)  # type: ignore[no-any-return]
+
+
+def _subset(rows: Rows, chosen: NDArray[np.int64]) -> Any:
+    from dermafuse.training.activations import RowTable
+
+    images = rows.images.subset(chosen) if isinstance(rows.images, RowTable) else [rows.images[i] for i in chosen]
+    return ordered_batches(Rows(images, rows.meta[chosen], rows.labels[chosen], rows.image_size), batch_size=64)
+
+
+def model_card(config: TrainConfig, plan: Plan, metrics: Mapping[str, Any]) -> str:
+    """Return the bundle's README: what it is, how good, on what, and what it must not be used for."""
+    block = metrics["validation"]
+    lines = [
+        "# dermafuse model",
+        "",
+        f"**{DISCLAIMER}**",
+        "",
+        *(f"- {text}" for text in metrics["announcements"]),
+        "",
+        f"Recipe `{config.recipe}`, backbone `{plan.backbone.name}` ({plan.weights}), {plan.image_size} px input, "
+        f"fusion `{config.fusion}`; {config.split}-level split, seed {config.seed}.",
+        "",
+        f"| metric | validation ({block['n']:,} images) | 95 % interval |",
+        "|---|---|---|",
+    ]
+    for name in ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "macro_auroc"):
+        low, high = block["ci95"].get(name) or (None, None)
+        span = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+        value = block[name]
+        lines.append(f"| {name} | {'' if value is None else f'{value:.3f}'} | {span} |")
+    return "\n".join(lines) + "\n"
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    names = ("config.toml", "history.csv", "predictions.csv", "skipped.csv")
+    return {name: sha256(folder / name) for name in names if (folder / name).exists()}

@@ -1,0 +1,40 @@
+"""Starting a run: refuse what can be refused at once, before TensorFlow (seconds) is even loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dermafuse.errors import ConfigError, DermafuseError
+from dermafuse.models.specs import spec, stage_index
+from dermafuse.progress import Reporter
+from dermafuse.training.config import TrainConfig
+from dermafuse.training.quiet import load_tensorflow
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool, overwrite: bool, report: Reporter) -> Mapping[str, Any]:
+    """Check what is asked, then train; return the content of ``metrics.json``.
+
+    Raises:
+        DermafuseError: with one sentence that says what to do.
+    """
+    if not config.data:
+        raise ConfigError("No data named; add --data DATA (a folder with images and table).")
+    if not Path(config.data).exists():
+        raise ConfigError(f"The data {config.data} does not exist; check the path.")
+    spec(config.backbone)
+    if config.unfreeze_from not in (None, "all"):
+        stage_index(str(config.unfreeze_from))
+    for package in ("tensorflow", "keras"):
+        if importlib.util.find_spec(package) is None:
+            raise DermafuseError(f'Training needs {package}; run: pip install "dermafuse[train]".')
+    load_tensorflow()
+    if config.folds:
+        from dermafuse.training.cross_validation import cross_validate
+
+        return cross_validate(config, out, resume=resume, overwrite=overwrite, report=report)
+    from dermafuse.training.experiment import train_run
+
+    return train_run(config, out, resume=resume, overwrite=overwrite, report=report).metrics

@@ -1,0 +1,152 @@
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermafuse.errors import OutputError
+from dermafuse.training.activations import (
+    ActivationStore,
+    StoreKey,
+    content_digest,
+    list_stores,
+    prune_stores,
+)
+
+KEY = StoreKey("efficientnet_lite0", "random-seed0", "block6", 64, 1, "f32", (2, 2, 3))
+
+
+def digest(number: int) -> bytes:
+    return content_digest(str(number).encode())
+
+
+def row(number: int, view: int = 0) -> np.ndarray:
+    return np.full((2, 2, 3), number + view / 8, np.float32)
+
+
+def fill(root: Path, numbers: range, views: tuple[int, ...] = (0,)) -> None:
+    store = ActivationStore(KEY, root)
+    with store.writer() as writer:
+        for number in numbers:
+            for view in views:
+                writer.add(digest(number), view, row(number, view))
+
+
+def test_rows_come_back_by_content_and_view_in_the_order_asked(tmp_path: Path) -> None:
+    fill(tmp_path, range(5), (0, 3))
+    table = ActivationStore(KEY, tmp_path).rows([digest(4), digest(1), digest(4)], [0, 3])
+    got = table.gather(np.array([0, 1, 2]), np.array([1, 0, 0]))
+    assert got.dtype == np.float16
+    np.testing.assert_array_equal(got, np.stack([row(4, 3), row(1), row(4)]).astype(np.float16))
+
+
+def test_rows_of_several_segments_are_one_table(tmp_path: Path) -> None:
+    fill(tmp_path, range(3))
+    fill(tmp_path, range(3, 6))
+    table = ActivationStore(KEY, tmp_path).rows([digest(n) for n in (5, 0, 3, 2)], [0])
+    np.testing.assert_array_equal(table.gather(np.arange(4))[:, 0, 0, 0], [5, 0, 3, 2])
+
+
+def test_only_what_is_not_stored_is_missing(tmp_path: Path) -> None:
+    fill(tmp_path, range(3))
+    store = ActivationStore(KEY, tmp_path)
+    assert store.missing([digest(0), digest(7), digest(7), digest(2)], [0]) == [digest(7)]
+    assert store.missing([digest(0)], [0, 1]) == [digest(0)]
+
+
+@pytest.mark.parametrize("field", ["backbone", "weights", "cut", "precision"])
+def test_a_changed_key_never_meets_stale_rows(tmp_path: Path, field: str) -> None:
+    fill(tmp_path, range(3))
+    other = StoreKey(**{**KEY.__dict__, field: "other"})
+    assert len(ActivationStore(other, tmp_path)) == 0
+
+
+def test_values_that_float16_cannot_hold_are_refused(tmp_path: Path) -> None:
+    store = ActivationStore(KEY, tmp_path)
+    with store.writer() as writer, pytest.raises(ArithmeticError, match="float16"):
+        writer.add(digest(0), 0, np.full((2, 2, 3), 1e6))
+    assert len(store) == 0
+
+
+def test_a_disk_that_is_too_full_is_told_before_the_work(tmp_path: Path) -> None:
+    store = ActivationStore(KEY, tmp_path)
+    with pytest.raises(OutputError, match=r"needs .* GB .*DERMAFUSE_CACHE"):
+        store.check_space(10**15)
+
+
+def test_a_data_file_cut_short_is_not_believed(tmp_path: Path) -> None:
+    fill(tmp_path, range(10))
+    store = ActivationStore(KEY, tmp_path)
+    (data,) = store.folder.glob("*.f16")
+    os.truncate(data, store.row_bytes * 4)
+    again = ActivationStore(KEY, tmp_path)
+    assert again.missing([digest(n) for n in range(10)], [0]) == [digest(n) for n in range(4, 10)]
+
+
+def _write_forever(root: Path, ready: str) -> None:
+    store = ActivationStore(KEY, root)
+    writer = store.writer()
+    for number in range(10**9):
+        writer.add(digest(number), 0, row(number))
+        if number % 50 == 49:
+            writer.commit()
+        if number == 100:
+            Path(ready).touch()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.13])
+def test_a_killed_writer_leaves_only_whole_rows(tmp_path: Path, delay: float) -> None:
+    ready = tmp_path / "ready"
+    process = multiprocessing.get_context("spawn").Process(target=_write_forever, args=(tmp_path / "s", str(ready)))
+    process.start()
+    while not ready.exists():
+        time.sleep(0.01)
+    time.sleep(delay)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    store = ActivationStore(KEY, tmp_path / "s")
+    assert len(store) >= 100
+    stored = list(range(len(store)))
+    table = store.rows([digest(number) for number in stored], [0])
+    np.testing.assert_array_equal(table.gather(np.arange(len(stored)))[:, 1, 1, 2], np.array(stored, np.float16))
+
+
+def test_two_writers_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=fill, args=(tmp_path, range(start, start + 150))) for start in (0, 100)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    table = ActivationStore(KEY, tmp_path).rows([digest(n) for n in range(250)], [0])
+    np.testing.assert_array_equal(table.gather(np.arange(250))[:, 0, 0, 0], np.arange(250, dtype=np.float16))
+
+
+def test_many_threads_write_one_segment(tmp_path: Path) -> None:
+    store = ActivationStore(KEY, tmp_path)
+    with store.writer() as writer:
+        threads = [
+            threading.Thread(target=lambda part=part: [writer.add(digest(n), 0, row(n)) for n in range(part, 400, 4)])
+            for part in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    table = store.rows([digest(n) for n in range(400)], [0])
+    np.testing.assert_array_equal(table.gather(np.arange(400))[:, 0, 0, 0], np.arange(400, dtype=np.float16))
+
+
+def test_stores_are_listed_and_pruned(tmp_path: Path) -> None:
+    fill(tmp_path, range(3))
+    (entry,) = list_stores(tmp_path)
+    assert entry["rows"] == 3
+    assert entry["bytes"] >= 3 * 24
+    assert prune_stores(older_than_days=1, root=tmp_path) == []
+    assert len(prune_stores(root=tmp_path)) == 1
+    assert list_stores(tmp_path) == []

@@ -1,0 +1,98 @@
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from dermafuse.data.images import load_image, view
+from dermafuse.models.backbones import build_backbone
+from dermafuse.runtime.engine import Engine
+from dermafuse.training.activations import ActivationStore
+from dermafuse.training.config import TrainConfig, resolve
+from dermafuse.training.extraction import Extraction, extract
+from dermafuse.training.networks import cut_shape, extraction_model, front_file, plan_network, store_key
+
+
+def settings(**options: object) -> TrainConfig:
+    return resolve(
+        "seed",
+        options={
+            "backbone": "efficientnet_lite0", "weights": "random", "image_size": 64, "precision": "f32", **options,
+        },
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(1)
+    for number in range(6):
+        pixels = generator.integers(0, 256, (50, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.jpg", quality=95)
+    return tmp_path
+
+
+def run(paths: list[Path], store: ActivationStore, config: TrainConfig, views: tuple[int, ...] = (0,)) -> Extraction:
+    plan = plan_network(config)
+
+    def engine() -> Engine:
+        return Engine(extraction_model(front_file(plan, config)), precision="f32", threads=2)
+
+    return extract(paths, store, engine, image_size=64, views=views)
+
+
+@pytest.mark.parametrize("stage", [None, "block5"])
+def test_stored_activations_are_those_of_keras_for_every_view(folder: Path, tmp_path: Path, stage: str | None) -> None:
+    config = settings(unfreeze_from=stage)
+    plan = plan_network(config)
+    paths = sorted(folder.glob("*.jpg"))
+    store = ActivationStore(store_key(plan), tmp_path / "store")
+    table = run(paths, store, config, views=tuple(range(8))).table
+    backbone = build_backbone("efficientnet_lite0", image_size=64, weights="random", seed=config.seed)
+    output = backbone.outputs[0]
+    if stage is None:
+        output = keras.layers.GlobalAveragePooling2D()(output)
+    else:
+        output = backbone.get_layer(plan.backbone.stage("block4").layer).output
+    network = keras.Model(backbone.inputs[0], output)
+    for number in (0, 3, 7):
+        batch = np.stack([view(load_image(path, 64), number) for path in paths]).astype(np.float32)
+        expected = network(batch, training=False).numpy()
+        got = table.gather(np.arange(len(paths)), number)
+        assert got.shape[1:] == cut_shape(plan)
+        np.testing.assert_allclose(got, expected, rtol=3e-3, atol=3e-3 * np.abs(expected).max())
+
+
+def test_only_new_and_changed_images_are_computed_and_a_moved_folder_costs_nothing(
+    folder: Path, tmp_path: Path
+) -> None:
+    config = settings()
+    root = tmp_path / "store"
+
+    def computed(paths: list[Path]) -> int:
+        return run(paths, ActivationStore(store_key(plan_network(config)), root), config).computed
+
+    paths = sorted(folder.glob("*.jpg"))
+    assert computed(paths[:4]) == 4
+    assert computed(paths[:4]) == 0
+    assert computed(paths) == 2
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved, ignore=shutil.ignore_patterns("store"))
+    assert computed(sorted(moved.glob("*.jpg"))) == 0
+    Image.new("RGB", (50, 60), (200, 10, 10)).save(moved / "3.jpg")
+    assert computed(sorted(moved.glob("*.jpg"))) == 1
+
+
+def test_unreadable_images_are_listed_with_a_reason_and_the_rest_is_kept(folder: Path, tmp_path: Path) -> None:
+    (folder / "1.jpg").write_bytes((folder / "1.jpg").read_bytes()[:300])
+    (folder / "2.jpg").write_text("not an image")
+    (folder / "4.jpg").write_bytes(b"")
+    paths = [*sorted(folder.glob("*.jpg")), folder / "gone.jpg"]
+    config = settings()
+    found = run(paths, ActivationStore(store_key(plan_network(config)), tmp_path / "store"), config)
+    assert found.good.tolist() == [0, 3, 5]
+    assert sorted(found.bad) == [1, 2, 4, 6]
+    assert len(found.table) == 3
+    for position, reason in found.bad.items():
+        assert position == 6 or paths[position].name in reason

@@ -1,0 +1,50 @@
+import keras
+import numpy as np
+import pytest
+from sklearn.utils.class_weight import compute_class_weight
+
+from dermafuse.training.losses import class_weights, classification_loss
+
+LABELS = np.array([0] * 50 + [1] * 8 + [2] * 2)
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
+    np.testing.assert_allclose(class_weights(LABELS, 3, "balanced"), expected)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "raw"),
+    [
+        ("inverse_sqrt", [50**-0.5, 8**-0.5, 2**-0.5]),
+        ("effective_number", [0.001 / (1 - 0.999**n) for n in (50, 8, 2)]),
+    ],
+)
+def test_other_weights_follow_their_formula_with_a_mean_of_one_over_the_rows(weighting: str, raw: list[float]) -> None:
+    weights = class_weights(LABELS, 3, weighting)  # type: ignore[arg-type]
+    np.testing.assert_allclose(weights / weights[0], np.array(raw) / raw[0])
+    assert weights[LABELS].mean() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("weighting", ["none", "balanced", "inverse_sqrt", "effective_number"])
+def test_a_class_without_rows_weighs_nothing(weighting: str) -> None:
+    weights = class_weights(LABELS, 4, weighting)  # type: ignore[arg-type]
+    assert weights[3] == 0.0
+    assert np.isfinite(weights).all()
+
+
+def reference(logits: np.ndarray, labels: np.ndarray, priors: np.ndarray, eps: float, tau: float) -> float:
+    adjusted = logits + tau * np.log(priors)
+    log_p = adjusted - np.log(np.exp(adjusted).sum(axis=1, keepdims=True))
+    target = np.eye(3)[labels] * (1 - eps) + eps / 3
+    return float(-(target * log_p).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize(("eps", "tau"), [(0.0, 0.0), (0.1, 0.0), (0.0, 1.0), (0.05, 0.5)])
+def test_the_loss_is_its_closed_form(eps: float, tau: float) -> None:
+    logits = np.random.default_rng(0).normal(size=(20, 3))
+    labels = np.arange(20) % 3
+    priors = np.array([0.7, 0.2, 0.1])
+    loss = classification_loss(priors, label_smoothing=eps, logit_adjustment=tau)
+    got = float(loss(labels, keras.ops.convert_to_tensor(logits, "float32")))
+    assert got == pytest.approx(reference(logits, labels, priors, eps, tau), rel=1e-5)

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dermafuse.data.images import load_image
+from dermafuse.training.activations import ActivationStore, StoreKey, content_digest
+from dermafuse.training.pipeline import MetadataDropout, Rows, ordered_batches, training_batches
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    paths = [folder / f"{number}.png" for number in range(11)]
+    for path in paths:
+        Image.fromarray(generator.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+@pytest.fixture
+def rows(images: list[Path]) -> Rows:
+    meta = np.arange(22, dtype=np.float32).reshape(11, 2)
+    return Rows(images, meta, np.arange(11, dtype=np.int64) % 7, image_size=32)
+
+
+def epoch(rows: Rows, number: int = 0, **options: object) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
+    steps = -(-len(rows) // 4)
+    batches = training_batches(rows, batch_size=4, seed=5, start_epoch=number, **options).take(steps)  # type: ignore[arg-type]
+    return [({k: v.numpy() for k, v in x.items()}, y.numpy()) for x, y in batches]
+
+
+def test_batches_have_the_documented_names_shapes_and_types(rows: Rows) -> None:
+    inputs, labels = epoch(rows)[0]
+    assert inputs["image_input"].shape == (4, 32, 32, 3)
+    assert inputs["image_input"].dtype == np.uint8
+    assert inputs["meta_input"].shape == (4, 2)
+    assert inputs["meta_input"].dtype == np.float32
+    assert labels.dtype == np.int64
+
+
+def test_image_metadata_and_label_of_a_row_stay_together(rows: Rows, images: list[Path]) -> None:
+    for inputs, labels in epoch(rows):
+        for image, meta, label in zip(inputs["image_input"], inputs["meta_input"], labels, strict=True):
+            number = int(meta[0]) // 2
+            assert label == number % 7
+            np.testing.assert_array_equal(image, load_image(images[number], 32))
+
+
+def test_an_epoch_shows_every_row_once_and_the_next_in_another_order(rows: Rows) -> None:
+    orders = [np.concatenate([x["meta_input"][:, 0] for x, _ in epoch(rows, number)]) for number in (0, 1)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(0, 22, 2))
+    assert not np.array_equal(*orders)
+
+
+def test_a_resumed_epoch_is_the_epoch_of_the_uninterrupted_run(rows: Rows) -> None:
+    through = list(training_batches(rows, batch_size=4, seed=5, augment=True).take(9))[6:]
+    resumed = list(training_batches(rows, batch_size=4, seed=5, augment=True, start_epoch=2).take(3))
+    for (a, _), (b, _) in zip(through, resumed, strict=True):
+        np.testing.assert_array_equal(a["image_input"].numpy(), b["image_input"].numpy())
+        np.testing.assert_array_equal(a["meta_input"].numpy(), b["meta_input"].numpy())
+
+
+def test_without_metadata_there_is_no_meta_input(images: list[Path]) -> None:
+    rows = Rows(images, np.zeros((11, 0), np.float32), np.zeros(11, np.int64), image_size=32)
+    assert set(epoch(rows)[0][0]) == {"image_input"}
+
+
+def test_augmentation_keeps_the_range_and_changes_the_pixels(rows: Rows) -> None:
+    plain, changed = (epoch(rows, augment=flag)[0][0]["image_input"] for flag in (False, True))
+    assert changed.dtype == np.float32
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert np.abs(changed - plain).mean() > 1
+
+
+def test_ordered_batches_keep_the_order(rows: Rows) -> None:
+    meta = np.concatenate([inputs["meta_input"].numpy() for inputs, _ in ordered_batches(rows, batch_size=3)])
+    np.testing.assert_array_equal(meta, rows.meta)
+
+
+def test_metadata_dropout_replaces_whole_records_and_single_fields() -> None:
+    absent = np.array([9, 8, 7], np.float32)
+    fields = np.array([[1, 0, 0], [0, 1, 1]], np.float32)
+    meta = np.zeros((20_000, 3), np.float32)
+    dropped = MetadataDropout(absent, fields, record=0.3, field=0.2)(meta, np.array([1, 2])).numpy()
+    lost = dropped == absent
+    assert ((dropped == 0) | lost).all()
+    np.testing.assert_array_equal(lost[:, 1], lost[:, 2])
+    assert lost.all(axis=1).mean() == pytest.approx(0.3 + 0.7 * 0.04, abs=0.02)
+    assert lost[:, 0].mean() == pytest.approx(0.3 + 0.7 * 0.2, abs=0.02)
+
+
+def test_stored_views_are_drawn_at_random_and_row_and_label_stay_together(tmp_path: Path) -> None:
+    store = ActivationStore(StoreKey("b", "w", "block6", 32, 1, "f32", (1, 1, 2)), tmp_path)
+    digests = [content_digest(bytes([number])) for number in range(11)]
+    with store.writer() as writer:
+        for number, digest in enumerate(digests):
+            for view in range(8):
+                writer.add(digest, view, np.array([[[number, view]]], np.float32))
+    table = store.rows(digests, range(8))
+    rows = Rows(table, np.zeros((11, 0), np.float32), np.arange(11, dtype=np.int64))
+    views = set()
+    for number in range(4):
+        for inputs, labels in epoch(rows, number):
+            np.testing.assert_array_equal(inputs["image_input"][:, 0, 0, 0], labels)
+            views |= set(inputs["image_input"][:, 0, 0, 1].tolist())
+    assert len(views) == 8
