@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 #: Called with how many more items are done.
 Advance = Callable[[int], None]
+
+_SECONDS_BETWEEN_LINES: Final = 10.0
 
 
 class Reporter(Protocol):
@@ -58,6 +62,10 @@ class Terminal:
     @contextlib.contextmanager
     def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
         """Show a bar: done of total, rate, elapsed and remaining time."""
+        if not self._console.is_terminal:
+            with self._lines(description, total, unit) as advance:
+                yield advance
+            return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as Remaining
 
@@ -80,3 +88,26 @@ class Terminal:
 
             yield advance
             progress.update(task, completed=total)
+
+    @contextlib.contextmanager
+    def _lines(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+        """Say the same in a line now and then, for a log."""
+        started = said = time.monotonic()
+        count = 0
+        lock = threading.Lock()
+
+        def advance(done: int) -> None:
+            nonlocal count, said
+            with lock:
+                count += done
+                now = time.monotonic()
+                if now - said < _SECONDS_BETWEEN_LINES:
+                    return
+                said = now
+            rate = count / (now - started)
+            left = (total - count) / rate if rate else 0.0
+            self.say(f"{description}: {count:,}/{total:,}, {rate:,.1f} {unit}/s, {left / 60:.1f} min left")
+
+        yield advance
+        seconds = time.monotonic() - started
+        self.say(f"{description}: {count:,} {unit} in {seconds:.1f} s ({count / max(seconds, 1e-9):,.1f} {unit}/s)")

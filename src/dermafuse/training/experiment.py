@@ -30,7 +30,7 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.temperature import apply, fit_temperature
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.fit import FitResult, fit, predict_logits
-from dermafuse.training.networks import Plan, plan_network, trainable_model
+from dermafuse.training.networks import Plan, inference_model, plan_network, trainable_model
 from dermafuse.training.prepare import Prepared, Side, prepare
 from dermafuse.training.run_folder import write_run
 
@@ -124,6 +124,7 @@ def train_run(
     )
     clock.lap("build")
     result = _fit(model, data, plan, config, len(records.classes), checkpoints, report)
+    model = inference_model(model, plan, head, config)
     clock.lap("train")
     outcome = judge(model, data, config, records.classes)
     clock.lap("evaluate")

@@ -160,12 +160,31 @@ def extraction_model(path: Path) -> ov.Model:
 
 
 def trainable_model(plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
-    """Return the Keras model that trains: head alone, tail and head, or the whole network."""
+    """Return the Keras model that trains: head alone, tail and head, or the whole network.
+
+    A tail's 1x1 convolutions compute in bfloat16 where the engine does too (``plan.precision``).
+    """
+    return _network(plan, head, config, mixed=plan.precision == "bf16")
+
+
+def inference_model(trained: keras.Model, plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
+    """Return the trained model in float32 throughout, for judging and deploying it."""
+    if plan.precision == "f32" or plan.cut in (POOLED, "image"):
+        return trained
+    from dermafuse.models.mixed import copy_weights
+
+    model = _network(plan, head, config, mixed=False)
+    copy_weights(trained, model)
+    return model
+
+
+def _network(plan: Plan, head: HeadSpec, config: TrainConfig, *, mixed: bool) -> keras.Model:
     import keras
 
     from dermafuse.models.backbones import build_backbone
     from dermafuse.models.classifier import build_head, full_classifier, pooled_classifier
     from dermafuse.models.cut import freeze_for_tail, split_at, train_from
+    from dermafuse.models.mixed import with_bf16_pointwise
 
     if plan.cut == POOLED:
         return pooled_classifier(plan.backbone.features, head, seed=config.seed)
@@ -174,6 +193,8 @@ def trainable_model(plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Mo
         train_from(backbone, plan.trainable_from)
         return full_classifier(backbone, head, seed=config.seed)
     _, tail = split_at(backbone, plan.cut)
+    if mixed:
+        tail = with_bf16_pointwise(tail)
     freeze_for_tail(tail)
     keras.utils.set_random_seed(config.seed)
     return build_head(tail.inputs[0], tail.outputs[0], head, seed=config.seed, name="dermafuse_tail")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 import numpy as np
 import pandas as pd
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from dermafuse.data.records import Records
@@ -25,6 +26,9 @@ from dermafuse.training.prepare import Prepared, Side
 
 if TYPE_CHECKING:
     from dermafuse.training.experiment import Outcome
+
+#: The weights that Keras trained, beside the bundle.
+TRAINED_WEIGHTS: Final = "weights.safetensors"
 
 #: Training rows whose mean embedding stands for "no image" in attributions.
 _BASELINE_ROWS: Final = 512
@@ -53,12 +57,22 @@ def write_run(
     pd.concat(tables).to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
     if len(data.skipped):
         data.skipped.to_csv(folder / "skipped.csv", index=False)
+    save_trained_weights(folder / TRAINED_WEIGHTS, model)
     write_bundle(folder / "model", bundle_content(config, plan, model, head, data, outcome, metrics))
     clock("write")
     # Last: a folder with metrics.json is a finished run. JSON knows no NaN, and none may hide here.
     (folder / "metrics.json").write_text(
         json.dumps({**metrics, "files": _hashes(folder)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
+
+
+def save_trained_weights(path: Path, model: keras.Model) -> None:
+    """Write the weights of the Keras part of the run by variable path, float32: what export to Keras needs.
+
+    The frozen front is not among them: it is rebuilt from its published weights.
+    """
+    tensors = {variable.path: np.array(variable) for variable in model.weights if "seed" not in variable.path}
+    safetensors.numpy.save_file(tensors, path)
 
 
 def predictions_table(side: Side, probabilities: NDArray[np.float64], split: str) -> pd.DataFrame:
