@@ -13,16 +13,21 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+# All of Pillow that is needed, here and not in the functions: two threads that import it at the same moment can
+# deadlock (seen on CPython 3.11).
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
 from dermafuse.errors import ImageError
 
-if TYPE_CHECKING:
-    from PIL import Image
+# What Pillow has to say about a damaged file becomes part of our error, or does not matter.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -119,8 +124,6 @@ def _decode_jpeg(data: bytes, size: int, max_pixels: int, name: str) -> tuple[Pi
         raise ImageError(f"{name} is a JPEG of {scans:,} scans (at most {_MAX_SCANS}); save it again as baseline.")
     orientation = jpeg_orientation(data)
     if colours in ("CMYK", "YCCK"):  # turbojpeg does not turn these into RGB
-        from PIL import JpegImagePlugin
-
         return to_rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(data)), name), orientation
     # Factors below 2 (7/8 ... 5/8) are slower than a full decode and alias: only 1/2, 1/4, 1/8 are used.
     scaled = {"min_height": size, "min_width": size, "min_factor": 2}
@@ -137,20 +140,12 @@ def _decode_other(kind: str, data: bytes, max_pixels: int, name: str) -> tuple[P
     image: Image.Image
     # The format's own class rather than Image.open: no other plugin is imported or tried.
     if kind == "png":
-        from PIL import PngImagePlugin
-
         image = PngImagePlugin.PngImageFile(io.BytesIO(data))
     elif kind == "bmp":
-        from PIL import BmpImagePlugin
-
         image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
     elif kind == "tiff":
-        from PIL import TiffImagePlugin
-
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
     else:
-        from PIL import WebPImagePlugin
-
         check_pixels(*webp_size(data), max_pixels, name)  # its class allocates the canvas when it opens
         image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
     with image:
@@ -167,7 +162,6 @@ def to_rgb(image: Image.Image, name: str) -> Pixels:
     Raises:
         ImageError: the mode has no defined range (32-bit integer or float) or no way to RGB (LAB).
     """
-    from PIL import Image
 
     image.load()
     if image.mode.startswith("I;16"):

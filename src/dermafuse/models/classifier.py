@@ -60,7 +60,7 @@ def build_head(
     layers = keras.layers
     inputs: dict[str, Any] = {"image_input": image_input}
     pooled = features
-    if len(features.shape) == 4:
+    if len(features.shape) == 4:  # kept in the graph even where the fusion ignores the image: explanations read it
         pooled = layers.GlobalAveragePooling2D(name="image_pool")(features)  # (batch, c)
     image_vector = layers.Dropout(head.image_dropout, seed=seed, name="image_dropout")(pooled)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,10 +14,13 @@ Result = TypeVar("Result")
 _AHEAD = 8
 
 
-def ordered_map(items: Iterable[Item], work: Callable[[Item], Result], *, workers: int) -> Iterator[Result]:
+def ordered_map(
+    items: Iterable[Item], work: Callable[[Item], Result], *, workers: int
+) -> Generator[Result, None, None]:
     """Yield ``work(item)`` for every item, in order, computed on ``workers`` threads.
 
-    At most ``8 * workers`` items are taken from ``items`` ahead of the result that is yielded.
+    At most ``8 * workers`` items are taken from ``items`` ahead of the result that is yielded. Close the generator
+    where it is left early, so that its threads end.
 
     Raises:
         Exception: the first one of ``items`` or ``work``, in order; queued items are dropped, running ones finish.

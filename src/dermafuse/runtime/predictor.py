@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -147,13 +148,16 @@ class Predictor:
             self.check_fields(given)
             return self.predict_query(Query(image, given), views)
         results = []
-        for outcome in self.stream(self._queries(image, given), views=views):
-            if isinstance(outcome, DermafuseError):
-                raise outcome
-            results.append(outcome)
+        with contextlib.closing(self.stream(self._queries(image, given), views=views)) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, DermafuseError):
+                    raise outcome
+                results.append(outcome)
         return results
 
-    def stream(self, queries: Iterable[Query], *, views: Views = 1) -> Iterator[Prediction | DermafuseError]:
+    def stream(
+        self, queries: Iterable[Query], *, views: Views = 1
+    ) -> Generator[Prediction | DermafuseError, None, None]:
         """Predict any number of images in bounded memory, in order, going on after those that cannot be used.
 
         Args:

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from dermafuse.models.classifier import HeadSpec
 
 #: Raised when the conversion below changes what it writes.
-_FRONT_FORMAT: Final = 1
+_FRONT_FORMAT: Final = 2
+
+#: Last stage that stays in float32 where the engine computes in bfloat16.
+_FLOAT32_UNTIL: Final = "block3"
+_FLOAT32_OUTPUT: Final = "float32_until"
 
 #: Cut behind the whole backbone: its globally pooled features.
 POOLED: Final = "pooled"
@@ -85,7 +89,7 @@ def store_key(plan: Plan) -> StoreKey:
         cut=plan.cut,
         image_size=plan.image_size,
         preprocessing=PREPROCESSING_VERSION,
-        precision=plan.precision,
+        precision=plan.precision if plan.precision == "f32" else f"bf16 after {_FLOAT32_UNTIL}",
         shape=cut_shape(plan),
     )
 
@@ -121,19 +125,23 @@ def front_file(plan: Plan, config: TrainConfig) -> Path:
         return path
     import keras
 
-    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.backbones import build_backbone, stage_output
     from dermafuse.models.cut import freeze, split_at
-    from dermafuse.models.openvino import to_openvino
+    from dermafuse.models.openvino import to_openvino, with_float32_start
 
     backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
     freeze(backbone)
     if plan.cut == POOLED:
         pooled = keras.layers.GlobalAveragePooling2D(name="image_pool")(backbone.outputs[0])
-        converted = to_openvino(backbone, {"activation": pooled, "feature_map": backbone.outputs[0]})
+        outputs = {"activation": pooled, "feature_map": backbone.outputs[0]}
     else:
-        front, _ = split_at(backbone, plan.cut)
-        converted = to_openvino(front, {"activation": front.outputs[0]})
-    save_ir(converted, path)
+        outputs = {"activation": split_at(backbone, plan.cut)[0].outputs[0]}
+    if plan.cut == POOLED or stage_index(plan.cut) > stage_index(_FLOAT32_UNTIL) + 1:
+        until = stage_output(backbone, _FLOAT32_UNTIL)
+        marked = with_float32_start(to_openvino(backbone, {**outputs, _FLOAT32_OUTPUT: until}), _FLOAT32_OUTPUT)
+    else:  # all of this front is in the part that stays in float32
+        marked = with_float32_start(to_openvino(backbone, outputs), "activation", keep=True)
+    save_ir(marked, path)
     return path
 
 
@@ -206,15 +214,18 @@ def deployable(model: keras.Model, plan: Plan, config: TrainConfig) -> ov.Model:
     Inputs ``image_input`` uint8 (batch, s, s, 3) and, with metadata, ``meta_input`` float32 (batch, width).
     Outputs ``logits`` (batch, k), ``feature_map`` (batch, h, w, c) and ``embedding`` (batch, c), float32.
     """
-    from dermafuse.models.openvino import to_openvino
+    from dermafuse.models.backbones import stage_output
+    from dermafuse.models.openvino import to_openvino, with_float32_start
 
     if plan.cut == POOLED:
         head = to_openvino(model, {"logits": model.outputs[0]}, uint8_image=False)
         return joined(front_file(plan, config), head)
     pool = model.get_layer("image_pool")
     outputs = {"logits": model.outputs[0], "feature_map": pool.input, "embedding": pool.output}
-    whole = to_openvino(model, outputs, uint8_image=not plan.cached)
-    return joined(front_file(plan, config), whole) if plan.cached else whole
+    if plan.cached:
+        return joined(front_file(plan, config), to_openvino(model, outputs, uint8_image=False))
+    whole = to_openvino(model, {**outputs, _FLOAT32_OUTPUT: stage_output(model, _FLOAT32_UNTIL)})
+    return with_float32_start(whole, _FLOAT32_OUTPUT)
 
 
 def joined(front: Path, rest: ov.Model) -> ov.Model:
