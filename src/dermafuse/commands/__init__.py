@@ -1,0 +1,15 @@
+"""One module a verb: its arguments, its call, what it prints. Heavy imports live inside ``run``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def show(*parts: Any) -> None:
+    """Print rich tables and texts to stdout; not wrapped to 80 columns where stdout is a file or a pipe."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    for part in parts:
+        console.print(part)

@@ -1,0 +1,28 @@
+"""``dermafuse demo``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dermafuse.commands.train import show_run
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser("demo", parents=[common], help="all of it, on a small generated data set, in a minute")
+    verb.add_argument("--out", metavar="RUN", type=Path, default=Path("demo-run"), help="default: demo-run")
+    verb.add_argument("--seed", metavar="N", type=int, default=0)
+    verb.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate, train, evaluate, show."""
+    from dermafuse.progress import Terminal
+    from dermafuse.training.demo import run_demo
+
+    metrics = run_demo(arguments.out, seed=arguments.seed, report=Terminal())
+    show_run(metrics, arguments.out)
+    print(f"The run is in {arguments.out}.")
+    return 0

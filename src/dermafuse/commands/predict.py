@@ -1,0 +1,171 @@
+"""``dermafuse predict RUN IMAGE... | --csv TABLE``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.errors import ConfigError, DermafuseError
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser(
+        "predict",
+        parents=[common],
+        help="probabilities, prediction set and flags for images or a table of images",
+        description=f"Predict images, or every row of a table. {DISCLAIMER}",
+    )
+    verb.add_argument("paths", metavar="RUN IMAGE", nargs="*", type=Path, help="a RUN or bundle folder, then images")
+    verb.add_argument("--csv", metavar="TABLE", type=Path, help="predict every row of this table instead")
+    verb.add_argument("--image-column", metavar="NAME", help="its column of image paths or ids")
+    verb.add_argument("--image-root", metavar="DIR", type=Path, help="where its images lie (default: beside it)")
+    verb.add_argument("--extension", metavar="EXT", help="what to add to its image ids, such as .jpg")
+    verb.add_argument(
+        "--column", metavar="FIELD=NAME", action="append", default=[], help="its column of a metadata field; repeatable"
+    )
+    verb.add_argument("--out", metavar="FILE", type=Path, help=".csv, .jsonl or .parquet; images: default stdout")
+    verb.add_argument("--age", metavar="YEARS", help="for IMAGE...")
+    verb.add_argument("--sex", help="for IMAGE...")
+    verb.add_argument("--localization", metavar="SITE", help="for IMAGE...")
+    verb.add_argument("--views", type=int, choices=(1, 8), default=1, help="8: average over flips and quarter turns")
+    verb.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto")
+    verb.add_argument("--resume", action="store_true", help="continue an interrupted --csv run")
+    verb.add_argument("--overwrite", action="store_true", help="replace --out")
+    verb.add_argument("--json", action="store_true", help="print JSON, a list of predictions")
+    verb.set_defaults(handler=run)
+
+
+def run_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
+    """Tell a RUN folder from images: a folder in the first place is the model; else the released one is meant."""
+    return (paths[0], paths[1:]) if paths and paths[0].is_dir() else (None, paths)
+
+
+def given_metadata(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the metadata options that were given."""
+    values = {name: getattr(arguments, name) for name in ("age", "sex", "localization")}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict; exit 1 where some image could not be predicted."""
+    from dermafuse.runtime.released import load
+
+    model, images = run_and_images(arguments.paths)
+    if (arguments.csv is None) == (not images):
+        raise ConfigError("Name images to predict, or one table with --csv (not both).")
+    if arguments.csv is not None and arguments.out is None:
+        raise ConfigError("Add --out FILE (.csv, .jsonl or .parquet) for the predictions of --csv.")
+    many = arguments.csv is not None or len(images) > 8
+    predictor = load(model, precision=arguments.precision, mode="throughput" if many else "latency")
+    announce(predictor)
+    if arguments.csv is not None:
+        return _table(predictor, arguments)
+    return _images(predictor, images, arguments)
+
+
+def announce(predictor: Any) -> None:
+    """Say on stderr what must be known of this model (synthetic data, random weights), and what it is not for."""
+    for text in predictor.bundle.info.get("announcements", ()):
+        print(text, file=sys.stderr)
+    print(DISCLAIMER, file=sys.stderr)
+
+
+def _images(predictor: Any, images: list[Path], arguments: argparse.Namespace) -> int:
+    from dermafuse.runtime.prediction import Query
+
+    metadata = given_metadata(arguments)
+    predictor.check_fields(metadata)
+    answers = list(predictor.stream((Query(image, metadata) for image in images), views=arguments.views))
+    failed = [answer for answer in answers if isinstance(answer, DermafuseError)]
+    rows = [
+        {"image": str(image), "error": str(answer)}
+        if isinstance(answer, DermafuseError)
+        else {"image": str(image), **answer.to_dict()}
+        for image, answer in zip(images, answers, strict=True)
+    ]
+    if arguments.json:
+        _write(json.dumps(rows, indent=2) + "\n", arguments)
+    else:
+        _write(_as_csv(rows, predictor.classes), arguments)
+    for answer in failed:
+        print(f"dermafuse: {answer}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _as_csv(rows: list[dict[str, Any]], classes: tuple[str, ...]) -> str:
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    flags = ("prediction_set", "out_of_distribution", "missing", "error")
+    writer.writerow(["image", "predicted", *(f"p_{code}" for code in classes), "malignant", *flags])
+    for row in rows:
+        chances = row.get("probabilities", {})
+        writer.writerow(
+            [
+                row["image"],
+                row.get("label", ""),
+                *(f"{chances[code]:.6f}" if code in chances else "" for code in classes),
+                f"{row['malignant_probability']:.6f}" if "malignant_probability" in row else "",
+                "|".join(row.get("prediction_set") or ()),
+                "" if row.get("out_of_distribution") is None else str(row["out_of_distribution"]).lower(),
+                "|".join(row.get("missing", ())),
+                row.get("error", ""),
+            ]
+        )
+    return text.getvalue()
+
+
+def _write(text: str, arguments: argparse.Namespace) -> None:
+    if arguments.out is None:
+        sys.stdout.write(text)
+        return
+    from dermafuse.files import write_atomic
+
+    if arguments.out.exists() and not arguments.overwrite:
+        raise ConfigError(f"{arguments.out} exists already; add --overwrite to replace it.")
+    write_atomic(arguments.out, text)
+
+
+def _table(predictor: Any, arguments: argparse.Namespace) -> int:
+    from dermafuse.progress import Terminal
+    from dermafuse.runtime.predict_table import count_rows, predict_table
+
+    columns = {}
+    for text in arguments.column:
+        field, separator, name = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--column takes FIELD=NAME, not '{text}'; for example --column age=age_approx.")
+        columns[field] = name
+    with Terminal().bar("Predicting", count_rows(arguments.csv), "images") as advance:
+        done = predict_table(
+            predictor,
+            arguments.csv,
+            arguments.out,
+            image_column=arguments.image_column,
+            columns=columns or None,
+            image_root=arguments.image_root,
+            extension=arguments.extension,
+            views=arguments.views,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            progress=advance,
+        )
+    facts = {**dataclasses.asdict(done), "out": str(done.out), "skipped": done.skipped and str(done.skipped)}
+    if arguments.json:
+        print(json.dumps(facts))
+        return 0
+    rate = (done.rows - done.resumed) / max(done.seconds, 1e-9)
+    print(f"{done.predicted:,} of {done.rows:,} rows predicted into {done.out} ({rate:,.0f} rows/s).")
+    if done.failed:
+        print(f"{done.failed:,} rows have no prediction; the reasons are in {done.skipped}.")
+    if done.absent:
+        print(f"No column for {', '.join(done.absent)}: predicted as unknown.")
+    return 0

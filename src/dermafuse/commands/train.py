@@ -1,0 +1,80 @@
+"""``dermafuse train --data DATA --out RUN``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dermafuse.commands import show
+from dermafuse.diagnoses import DISCLAIMER
+
+BACKBONES = "efficientnet_b0, efficientnet_b1, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2"
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser(
+        "train",
+        parents=[common],
+        help="train and evaluate a model, leave a RUN folder",
+        description="Train and evaluate a model; leaves config.toml, metrics.json, predictions.csv, history.csv and "
+        f"the model in RUN. {DISCLAIMER}",
+    )
+    verb.add_argument("--data", metavar="DATA", help="folder of a known layout, or a .toml of your own table")
+    verb.add_argument("--out", metavar="RUN", type=Path, required=True, help="the folder to make")
+    verb.add_argument("--recipe", help="standard (default), seed (the reference recipe)")
+    verb.add_argument("--config", metavar="FILE", type=Path, help="a config.toml, such as another run's")
+    verb.add_argument("--backbone", metavar="NAME", help=BACKBONES)
+    verb.add_argument("--weights", metavar="FILE|imagenet|random", help="of the backbone (default imagenet)")
+    verb.add_argument("--split", choices=("lesion", "image"), help="lesion: nothing leaks; image: as published work")
+    verb.add_argument("--folds", metavar="K", type=int, help="cross-validate: K runs in RUN/fold-1 ...")
+    verb.add_argument("--seed", metavar="N", type=int)
+    verb.add_argument("--epochs", metavar="N", type=int)
+    verb.add_argument("--unfreeze-from", metavar="STAGE", help="first stage that trains: block1 ... block7, top, all")
+    verb.add_argument("--set", metavar="key=value", action="append", default=[], help="any other setting; repeatable")
+    verb.add_argument("--resume", action="store_true", help="continue the unfinished run in RUN")
+    verb.add_argument("--overwrite", action="store_true", help="replace RUN")
+    verb.add_argument("--json", action="store_true", help="print the metrics as JSON instead of tables")
+    verb.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train and evaluate one model, or one a fold."""
+    from dermafuse.progress import Terminal
+    from dermafuse.training.config import resolve
+    from dermafuse.training.start import train
+
+    names = ("data", "backbone", "weights", "split", "folds", "seed", "epochs", "unfreeze_from")
+    config = resolve(
+        arguments.recipe,
+        file=arguments.config,
+        options={name: getattr(arguments, name) for name in names},
+        assignments=arguments.set,
+    )
+    metrics = train(config, arguments.out, resume=arguments.resume, overwrite=arguments.overwrite, report=Terminal())
+    if arguments.json:
+        print(json.dumps(metrics, indent=2, allow_nan=False))
+    else:
+        show_run(metrics, arguments.out)
+    return 0
+
+
+def show_run(metrics: Mapping[str, Any], out: Path) -> None:
+    """Print the closing tables of a run."""
+    from dermafuse.evaluation.summary import summary
+
+    show(*summary(metrics["validation"], f"{out}: validation, {metrics['validation']['n']:,} images"))
+    for text in metrics["announcements"]:
+        print(text)
+    leak = metrics["leakage"]
+    print(
+        f"Leakage: {leak['share']:.1%} of the validation images show a lesion that is also in training "
+        f"({leak['leaked_images']:,} images, {leak['shared_lesions']:,} lesions)."
+        if leak["lesions_known"]
+        else "Leakage: unknown, the data do not name their lesions."
+    )
+    seconds = metrics["seconds"]
+    print(f"{seconds['total']:.1f} s in all, {seconds['train']:.1f} s of it training. {DISCLAIMER}")
