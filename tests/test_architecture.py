@@ -112,3 +112,15 @@ def test_there_are_no_import_circles() -> None:
 def test_no_file_is_longer_than_a_sitting() -> None:
     for path in SOURCE.glob("**/*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+
+
+def test_loading_openvino_reports_to_nobody_and_forks_nothing() -> None:
+    assert run(
+        "import sys, time\n"
+        "seen = []\n"
+        "watched = ('os.fork', 'socket.connect', 'socket.getaddrinfo', 'subprocess.Popen')\n"
+        "sys.addaudithook(lambda event, arguments: seen.append(event) if event in watched else None)\n"
+        "import dermafuse.runtime.engine\n"
+        "time.sleep(0.5)\n"
+        "print(seen, sys.modules['openvino_telemetry'])"
+    ).endswith("[] None")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dermafuse.privacy import forbid_usage_reports
+
 TYPE_CHECKING = False  # typing's own constant, without the time to import typing
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "load"]
 
 __version__ = "0.1.0"
+
+forbid_usage_reports()
 
 
 def load(
