@@ -1,0 +1,302 @@
+"""``dermafuse evaluate``: a finished model on any labelled data set; no TensorFlow."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pandas as pd
+
+import dermafuse
+from dermafuse.data.readers import read_dataset
+from dermafuse.data.records import Records
+from dermafuse.errors import DataError, DermafuseError, OutputError, examples
+from dermafuse.evaluation.enrich import enriched
+from dermafuse.evaluation.evaluated_sets import flag_block, set_block
+from dermafuse.evaluation.intervals import cluster_bootstrap
+from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.overlap import find_overlap, find_run
+from dermafuse.evaluation.report import Sources, write_report
+from dermafuse.evaluation.report_rows import Rows, rows_of_table
+from dermafuse.files import check_output_folder, folder_atomic, sha256, write_atomic, write_json
+from dermafuse.progress import Reporter, Silent
+from dermafuse.runtime.bundle import Bundle, read_bundle
+from dermafuse.runtime.prediction import Prediction, Query
+from dermafuse.runtime.predictor import Predictor
+
+#: Fewer unseen images than this are not measured on their own.
+_UNSEEN: Final = 30
+_PACKAGES: Final = ("openvino", "numpy", "scikit-learn", "pandas", "simplejpeg", "pillow")
+
+
+def evaluate_bundle(
+    run_or_bundle: Path,
+    data: Path,
+    out: Path,
+    *,
+    max_bad: float = 0.01,
+    overwrite: bool = False,
+    precision: Literal["auto", "f32", "bf16"] = "auto",
+    seed: int = 0,
+    report: Reporter | None = None,
+) -> dict[str, Any]:
+    """Predict a labelled data set and judge the predictions; leave a folder that appears whole or not at all.
+
+    ``OUT/metrics.json`` has the block of training under ``"test"``; ``predictions.csv``, ``skipped.csv`` (where
+    rows were left out), ``report.html`` and ``figures/`` stand beside it. Thresholds are chosen on the RUN's own
+    tuning (else validation) rows that are not in the test set.
+
+    Args:
+        run_or_bundle: a RUN folder or a bundle.
+        data: any layout that `read_dataset` knows; metadata may be absent.
+        out: the folder to make.
+        max_bad: share of rows that may be unusable, 0..1.
+        overwrite: replace ``out``, if dermafuse made it.
+        precision: arithmetic of the networks.
+        seed: of the bootstraps.
+        report: who is told the progress, and warned of overlap with the training images.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        DataError: the data cannot be read, have classes that the model lacks, or too many bad rows.
+        BundleError: the model cannot be used.
+        OutputError: ``out`` exists, holds the model or the data, or cannot be written to.
+    """
+    report = report or Silent()
+    started = time.perf_counter()
+    check_output_folder(out, overwrite=overwrite)
+    _refuse_inputs(out, run_or_bundle, data)
+    bundle = read_bundle(run_or_bundle)
+    records = read_dataset(data)
+    for note in records.notes:
+        report.say(note)
+    _check_classes(records, bundle)
+    read = time.perf_counter()
+    predictor = Predictor(bundle, precision=precision, mode="throughput")
+    found = _predict(predictor, records, report)
+    _refuse_too_many_bad(found.skipped, len(records) + len(records.skipped), max_bad)
+    predicted = time.perf_counter()
+
+    used = records.subset(found.positions)
+    rows = rows_of_table(found.table, bundle.classes)
+    overlap = find_overlap(find_run(run_or_bundle), used, bundle.classes)
+    metrics: dict[str, Any] = {
+        "dermafuse": dermafuse.__version__,
+        "research_use_only": True,
+        "announcements": _announcements(bundle, used, predictor, found),
+        "model": {
+            "path": str(run_or_bundle),
+            "digest": bundle.digest,
+            "dermafuse": bundle.version,
+            "precision": predictor.precision,
+            "members": len(bundle.models),
+            "info": dict(bundle.info),
+        },
+        "data": _describe(data, used, found),
+        "test": _measured(rows["test"], seed),
+        "overlap": overlap.to_dict(),
+    }
+    if bundle.prediction_set is not None:
+        metrics["test"]["prediction_sets"] = set_block(rows["test"], found.predictions, bundle.prediction_set.coverage)
+    if bundle.ood is not None:
+        metrics["test"]["out_of_distribution"] = flag_block(found.predictions, bundle.ood.method)
+    if overlap.trained_lesions.any():
+        _warn_overlap(metrics, report)
+        unseen = rows["test"].take(~overlap.trained_lesions)
+        if len(unseen) >= _UNSEEN and len(set(unseen.true.tolist())) > 1:
+            metrics["test_unseen"] = _measured(unseen, seed)
+    metrics = enriched(
+        metrics,
+        rows,
+        used,
+        choosing=overlap.choosing,
+        choosing_name=overlap.choosing_name,
+        temperature=bundle.temperature if len(bundle.models) == 1 else None,
+        seed=seed,
+    )
+    for text in metrics["announcements"]:
+        report.warn(text)
+    metrics["environment"] = _environment()
+    judged = time.perf_counter()
+    with folder_atomic(out, overwrite=overwrite) as folder:
+        _write_tables(folder, found)
+        metrics["files"] = {
+            name: sha256(folder / name) for name in ("predictions.csv", "skipped.csv") if (folder / name).exists()
+        }
+        metrics["seconds"] = {
+            "read": round(read - started, 3),
+            "predict": round(predicted - read, 3),
+            "evaluate": round(judged - predicted, 3),
+        }
+        sources = Sources(used, {0: predictor})
+        write_report(folder, metrics, rows, sources, title=out.absolute().name, report=report)
+        # Last: a folder with metrics.json is a finished evaluation. NaN is refused.
+        write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The predictions of a data set: ``table`` as ``predictions.csv``, ``positions`` of its rows in the records."""
+
+    table: pd.DataFrame
+    positions: list[int]
+    predictions: list[Prediction]
+    skipped: pd.DataFrame
+    unheard: dict[str, int]
+
+
+def _predict(predictor: Predictor, records: Records, report: Reporter) -> _Found:
+    fields = [name for name in predictor.fields if name in records.table.columns]
+    positions: list[int] = []
+    predictions: list[Prediction] = []
+    bad: list[dict[str, str]] = []
+    unheard = dict.fromkeys(fields, 0)
+    table = records.table
+    given = [dict(_known(record)) for record in table[fields].to_dict("records")]
+    queries = (Query(path, known) for path, known in zip(table["path"], given, strict=True))
+    with report.bar("Predicting", len(records), "images") as advance:
+        for position, outcome in enumerate(predictor.stream(queries)):
+            if isinstance(outcome, DermafuseError):
+                row = table.iloc[position]
+                bad.append({"image_id": row["image_id"], "path": row["path"], "reason": str(outcome)})
+            else:
+                positions.append(position)
+                predictions.append(outcome)
+                for name in given[position].keys() & set(outcome.missing):
+                    unheard[name] += given[position][name] != "unknown"
+            advance(1)
+    skipped = pd.concat([records.skipped, pd.DataFrame(bad, columns=["image_id", "path", "reason"])], ignore_index=True)
+    if not predictions:
+        raise DataError(f"{records.root} holds no image that can be predicted ({_reasons(skipped)}).")
+    used = table.iloc[positions]
+    result = used[["image_id", "lesion_id"]].reset_index(drop=True).assign(split="test")
+    result["true"] = used["label"].to_numpy(object)
+    result["predicted"] = [prediction.label for prediction in predictions]
+    for code in predictor.classes:
+        # Rounded as the file is, so that whoever reads the file finds the numbers of metrics.json.
+        result[f"p_{code}"] = [float(f"{prediction.probabilities[code]:.7g}") for prediction in predictions]
+    if predictor.bundle.prediction_set is not None:
+        result["prediction_set"] = ["|".join(prediction.prediction_set or ()) for prediction in predictions]
+    if predictor.bundle.ood is not None:
+        result["out_of_distribution"] = [prediction.out_of_distribution for prediction in predictions]
+        result["ood_score"] = [prediction.ood_score for prediction in predictions]
+    return _Found(result, positions, predictions, skipped, unheard)
+
+
+def _known(record: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in record.items():
+        if value is not None and not pd.isna(value):
+            yield str(name), value
+
+
+def _measured(rows: Rows, seed: int) -> dict[str, Any]:
+    block = evaluate_predictions(rows.true, rows.probabilities, rows.classes, predicted=rows.predicted)
+    block["ci95"] = cluster_bootstrap(
+        rows.true, rows.probabilities, rows.lesion_id, rows.classes, seed=seed, predicted=rows.predicted
+    )
+    return block
+
+
+def _announcements(bundle: Bundle, records: Records, predictor: Predictor, found: _Found) -> list[str]:
+    """Return what must be said wherever these numbers appear."""
+    said = []
+    inherited = bundle.info.get("announcements")
+    for text in inherited if isinstance(inherited, list) else []:
+        if str(text).startswith(("SYNTHETIC", "RANDOM")):
+            said.append(f"Model {text}")
+    if records.synthetic:
+        said.append("SYNTHETIC DATA: these numbers say nothing about real skin lesions.")
+    absent = [name for name in predictor.fields if name not in records.table or not records.table[name].notna().any()]
+    if predictor.fields and len(absent) == len(predictor.fields):
+        said.append("NO METADATA in this data set: the model, made to use metadata, sees the image alone.")
+    elif absent:
+        said.append(f"NO VALUES of {', '.join(absent)} in this data set: the model takes them as unknown.")
+    for name, count in found.unheard.items():
+        if count:
+            said.append(f"Values of {name} that the model never saw in {count:,} rows: taken as unknown.")
+    if not records.has_lesions:
+        said.append("LESIONS UNKNOWN: every image counts as independent, so the intervals may be too narrow.")
+    return said
+
+
+def _describe(path: Path, records: Records, found: _Found) -> dict[str, Any]:
+    features = (*records.numeric, *records.categorical)
+    return {
+        "path": str(path),
+        "layout": records.layout,
+        "images": len(records) + len(found.skipped),
+        "classes": list(records.classes),
+        "synthetic": records.synthetic,
+        "has_metadata": records.has_metadata,
+        "has_lesions": records.has_lesions,
+        "missing": {name: int(records.table[name].isna().sum()) for name in features},
+        "test": len(records),
+        "skipped": len(found.skipped),
+    }
+
+
+def _warn_overlap(metrics: dict[str, Any], report: Reporter) -> None:
+    overlap = metrics["overlap"]
+    text = (
+        f"TRAINED ON: {overlap['trained_lesion_images']:,} of {metrics['test']['n']:,} images "
+        f"({overlap['share']:.1%}) show lesions that the model learned from; look at the unseen images only."
+    )
+    metrics["announcements"] = [text, *metrics["announcements"]]
+
+
+def _write_tables(folder: Path, found: _Found) -> None:
+    # float64 numbers that were rounded to seven digits are written with these digits.
+    write_atomic(folder / "predictions.csv", found.table.to_csv(index=False))
+    if len(found.skipped):
+        write_atomic(folder / "skipped.csv", found.skipped.to_csv(index=False))
+
+
+def _check_classes(records: Records, bundle: Bundle) -> None:
+    unknown = sorted(set(records.table["label"]) - set(bundle.classes))
+    if unknown:
+        raise DataError(
+            f"{records.root} has the diagnoses {examples(unknown)}, which the model does not tell apart "
+            f"({', '.join(bundle.classes)}); map or ignore them in a dermafuse.toml."
+        )
+
+
+def _refuse_inputs(out: Path, run_or_bundle: Path, data: Path) -> None:
+    """Refuse an output folder that would take the model or the data with it, or add to the data."""
+    target = out.resolve()
+    for what, path in (("model", run_or_bundle), ("data", data)):
+        if path.resolve().is_relative_to(target):
+            raise OutputError(f"{out} holds the {what} {path}; choose another --out.")
+    folder = data.resolve() if data.is_dir() else data.resolve().parent
+    if target.is_relative_to(folder):  # its pictures would be taken for data the next time
+        raise OutputError(f"{out} lies in the data folder {data}; choose another --out.")
+
+
+def _refuse_too_many_bad(skipped: pd.DataFrame, total: int, limit: float) -> None:
+    if len(skipped) > limit * total:
+        raise DataError(
+            f"{len(skipped):,} of {total:,} rows are unusable ({_reasons(skipped)}), more than --max-bad {limit:g} "
+            f"allows; mend them, or pass --max-bad {len(skipped) / total + 0.005:.2f}."
+        )
+
+
+def _reasons(skipped: pd.DataFrame) -> str:
+    pairs: Sequence[str] = [f"{row.image_id}: {row.reason}" for row in skipped.head(3).itertuples()]
+    return examples(pairs, len(skipped)) if pairs else "it is empty"
+
+
+def _environment() -> dict[str, str]:
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,88 @@
+"""The figures of an evaluation. Each is a drawing and the table of its numbers: ``.frame()`` and ``.plot()``.
+
+Written to ``RUN/figures`` as SVG, PNG and CSV, and put into the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dermafuse.evaluation.enrich import reported_split
+from dermafuse.evaluation.figures_canvas import Canvas
+from dermafuse.evaluation.figures_curves import learning, precision_recall, reliability, roc, score_histogram
+from dermafuse.evaluation.figures_tables import FOREST_METRICS, confusion, forest, malignant_points
+from dermafuse.evaluation.report_rows import Rows
+from dermafuse.files import write_atomic
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: of its files.
+        title: in words.
+        canvas: the drawing.
+        table: the numbers in it.
+    """
+
+    name: str
+    title: str
+    canvas: Canvas
+    table: pd.DataFrame
+
+    def frame(self) -> pd.DataFrame:
+        """Return the numbers."""
+        return self.table
+
+    def plot(self) -> str:
+        """Return the drawing as a standalone SVG document."""
+        return self.canvas.svg()
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write ``name.svg``, ``name.png`` and ``name.csv`` into a folder that is there; return their paths."""
+        paths = [folder / f"{self.name}.{suffix}" for suffix in ("svg", "png", "csv")]
+        numbers = self.table.to_csv(index=False, float_format="%.8g")
+        contents: list[bytes | str] = [self.plot(), self.canvas.png(), numbers]
+        for path, content in zip(paths, contents, strict=True):
+            write_atomic(path, content)
+        return paths
+
+
+def make_figures(
+    metrics: Mapping[str, Any], rows: Mapping[str, Rows], histories: Mapping[str, pd.DataFrame]
+) -> dict[str, Figure]:
+    """Return every figure that the numbers allow, by name.
+
+    Args:
+        metrics: content of ``metrics.json``, enriched (`evaluation.enrich.enriched`).
+        rows: of ``predictions.csv``, by split.
+        histories: name -> ``history.csv``; one of name ``""``, or one a fold; none for an evaluation.
+    """
+    split = reported_split(metrics)
+    block, own = metrics[split], rows[split]
+    drawn: list[tuple[str, tuple[Canvas, pd.DataFrame] | None]] = [
+        ("confusion", confusion(block, own.classes, split)),
+        ("roc", roc(own, block)),
+        ("precision_recall", precision_recall(own, block)),
+        ("malignant_roc", malignant_points(own, block)),
+        ("malignant_scores", score_histogram(own)),
+        ("reliability", reliability(block)),
+        ("reliability_melanoma", reliability(block, "mel") if "mel" in own.classes else None),
+        ("learning_loss", learning(histories, loss=True)),
+        ("learning_metrics", learning(histories, loss=False)),
+    ]
+    if block.get("subgroups"):
+        drawn += [(f"subgroups_{name}", forest(block, name)) for name in FOREST_METRICS]
+    return {name: Figure(name, found[0].title, *found) for name, found in drawn if found is not None}
+
+
+def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+    """Write all figures into ``folder`` (made where missing); return the paths of all files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path for figure in figures.values() for path in figure.write(folder)]

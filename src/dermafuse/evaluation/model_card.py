@@ -1,0 +1,246 @@
+"""The model card: the ``README.md`` of a bundle, from the numbers of its run.
+
+The order of the parts follows Mitchell et al., "Model cards for model reporting", FAT* 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from dermafuse import diagnoses
+from dermafuse.evaluation.enrich import reported_split
+from dermafuse.evaluation.figures_tables import COLUMN_NAMES
+from dermafuse.evaluation.model_findings import worst_findings
+from dermafuse.evaluation.report_facts import Facts, format_value, step
+
+_HEADLINES: Final = (
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("weighted_f1", "weighted F1"),
+    ("macro_f1", "macro F1"),
+    ("macro_auroc", "macro AUROC"),
+    ("malignant/auroc", "malignant AUROC"),
+    ("malignant/sensitivity", "malignant sensitivity"),
+    ("malignant/specificity", "malignant specificity"),
+)
+_CALIBRATION: Final = (
+    ("ece", "ECE (top label)"),
+    ("classwise_ece", "class-wise ECE"),
+    ("brier", "Brier score (0 to 2)"),
+    ("nll", "log loss (nats)"),
+)
+_SUBGROUP_METRICS: Final = (
+    ("balanced_accuracy", "balanced accuracy"),
+    ("melanoma_sensitivity", "melanoma sensitivity"),
+    ("malignant_specificity", "malignant specificity"),
+)
+
+
+def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return the model card as Markdown.
+
+    Args:
+        metrics: content of ``metrics.json``; what it lacks (subgroups, calibration) is said to be lacking.
+        config: the resolved settings (``TrainConfig.model_dump()``, or ``config.toml``).
+    """
+    facts = Facts(metrics, reported_split(metrics))
+    ham = facts.get("/data/layout") in ("kaggle", "dataverse") and not facts.get("/data/synthetic")
+    parts = [
+        ["# dermafuse model", "", f"**{diagnoses.DISCLAIMER}**"],
+        [f"- **{text}**" for text in facts.get("/announcements") or []],
+        _model(facts, config),
+        _use(),
+        _data(facts, config, ham),
+        _performance(facts),
+        _classes(facts),
+        _calibration(facts),
+        _subgroups(facts),
+        _limitations(facts, ham),
+        _licence(ham),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _model(facts: Facts, config: Mapping[str, Any]) -> list[str]:
+    lines = ["## Model", ""]
+    lines.append(facts.text("Made by dermafuse {/dermafuse} with the recipe `{/recipe}`."))
+    if facts.get("/network"):
+        lines.append(
+            facts.text(
+                "Backbone `{/network/backbone}` ({/network/weights}), {/network/image_size:d} px; "
+                "{/network/parameters/trainable:,d} of {/network/parameters/total:,d} parameters trained."
+            )
+        )
+    shown = ("fusion", "split", "seed", "class_weighting", "unfreeze_from", "metadata_dropout")
+    settings = [f"{name} `{config[name]}`" for name in shown if name in config]
+    if settings:
+        lines.append(f"Settings: {', '.join(settings)}; `config.toml` of the run has them all.")
+    codes = (
+        f"`{code}` {diagnoses.NAMES[code]}" if code in diagnoses.NAMES else f"`{code}`"
+        for code in facts.get("@/per_class")
+    )
+    return [*lines, "", f"Classes: {', '.join(codes)}."]
+
+
+def _use() -> list[str]:
+    return [
+        "## Intended use",
+        "",
+        "Research on the automatic classification of dermoscopic images: comparison of methods, teaching, study of "
+        "failures. Not for diagnosis, triage or any decision about a patient. It is not a medical device and has not "
+        "been tested in clinical use.",
+        "",
+        "Out of scope: clinical (non-dermoscopic) photographs, lesions of other kinds than the classes above, mucosa "
+        "and nails unless tested on them, and any use without a person who checks the result.",
+    ]
+
+
+def _data(facts: Facts, config: Mapping[str, Any], ham: bool) -> list[str]:
+    lines = ["## Data", ""]
+    if facts.get("/data/synthetic"):
+        lines.append("Generated pictures: nothing here says anything about real skin.")
+    elif ham:
+        lines.append("HAM10000 (Tschandl, Rosendahl & Kittler, Sci. Data 5:180161, 2018).")
+    else:
+        lines.append(facts.text("A data set in the layout `{/data/layout}`."))
+    if facts.get("/data/train") is not None:
+        lines.append(
+            facts.text(
+                "{/data/train:,d} images to learn from, {/data/tuning:,d} for tuning (epoch, temperature), "
+                "{/data/validation:,d} reported below; {/data/skipped:,d} unusable rows left out."
+            )
+        )
+    split = config.get("split")
+    if split:
+        lines.append(f"Split by {split}, stratified by class.")
+    if not facts.get("/leakage/lesions_known"):
+        lines.append("Which images show the same lesion is not known, so leakage is not known.")
+    elif facts.get("/leakage/leaked_images"):
+        lines.append(
+            facts.text(
+                "**Leakage: {/leakage/leaked_images:,d} of {/leakage/validation_images:,d} reported images "
+                "({/leakage/share:.1%}) show a lesion that is also in training; the numbers below are too good.**"
+            )
+        )
+    else:
+        lines.append("Leakage: no reported image shows a lesion that is also in training.")
+    return lines
+
+
+def _performance(facts: Facts) -> list[str]:
+    name = "test" if facts.split == "test" else "validation"
+    heading = facts.text(f"## Performance on {{@/n:,d}} {name} images")
+    rows = [
+        [words, facts.text(f"{{@/{key}:.3f}}"), _span(facts, key)]
+        for key, words in _HEADLINES
+        if facts.get(f"@/{key}") is not None
+    ]
+    said = "Intervals are 95 %, by bootstrap over lesions; the most probable class is the decision."
+    return [heading, "", *_table(("metric", "value", "95 % interval"), rows), "", said]
+
+
+def _classes(facts: Facts) -> list[str]:
+    keys = (("recall", "sensitivity"), ("specificity", "specificity"), ("precision", "PPV"), ("f1", "F1"))
+    rows = []
+    for code in facts.get("@/per_class"):
+        base = f"per_class/{step(code)}"
+        cells = [f"{facts.text(f'{{@/{base}/{key}:.3f}}')} {_bracket(facts, f'{base}/{key}')}" for key, _ in keys]
+        auroc = f"{facts.text(f'{{@/{base}/auroc:.3f}}')} {_bracket(facts, f'{base}/auroc')}"
+        rows.append([code, facts.text(f"{{@/{base}/support:,d}}"), *cells, auroc])
+    return ["### By class", "", *_table(("class", "images", *(words for _, words in keys), "AUROC"), rows)]
+
+
+def _calibration(facts: Facts) -> list[str]:
+    lines = ["### Calibration", ""]
+    temperature = facts.get("@/calibration/temperature") or facts.get("/training/temperature")
+    if temperature is not None and temperature != 1.0:
+        lines += [f"Probabilities are scaled with the temperature {temperature:.3f}, fitted on tuning rows.", ""]
+    elif temperature == 1.0:
+        lines += ["No temperature was fitted: there were no tuning rows.", ""]
+    before = facts.get("@/calibration/before") is not None
+    rows = []
+    for key, words in _CALIBRATION:
+        if facts.get(f"@/{key}") is not None:
+            own = [facts.text(f"{{@/calibration/before/{key}:.3f}}")] if before else []
+            rows.append([words, *own, facts.text(f"{{@/{key}:.3f}}"), _span(facts, key)])
+    heads = ("measure", "before", "after", "95 % interval") if before else ("measure", "value", "95 % interval")
+    return [*lines, *_table(heads, rows)]
+
+
+def _subgroups(facts: Facts) -> list[str]:
+    known = facts.get("@/subgroups")
+    lines = ["### Subgroups", ""]
+    if not known:
+        return [*lines, "Not measured for this card; the run's report has them where the data set says who is who."]
+    rows = []
+    for column, cells in known.items():
+        for value, cell in cells.items():
+            entries = [(cell.get("metrics") or {}).get(name) for name, _ in _SUBGROUP_METRICS]
+            shown = ["withheld" if cell["withheld"] else _entry(entry) for entry in entries]
+            rows.append([COLUMN_NAMES.get(column, column), value, f"{cell['n']:,}", *shown])
+    heads = ("group", "value", "images", *(words for _, words in _SUBGROUP_METRICS))
+    said = "Cells under 30 images are withheld; differences describe and do not explain."
+    return [*lines, *_table(heads, rows), "", said]
+
+
+def _limitations(facts: Facts, ham: bool) -> list[str]:
+    lines = ["## Limitations", ""]
+    lines += [
+        f"- {entry['title']}. {entry['explanation']}"
+        for entry in worst_findings(facts.metrics)
+        if entry["severity"] != "info"
+    ]
+    if ham:
+        lines += [
+            "- HAM10000 does not record skin tone; its patients come from Austria and Australia and are mostly "
+            "fair-skinned. Performance on darker skin is unknown.",
+            "- It holds far more melanomas than a screening population: predictive values do not carry over.",
+        ]
+    lines += [
+        "- Internal validation on one collection; other devices, sites and populations are not covered."
+        if facts.split == "validation"
+        else "- One test set; other devices, sites and populations are not covered.",
+        "- The model always names one of its classes, also for images that show none of them.",
+        "- A heatmap shows where the network looked, not that it looked for the right reason.",
+    ]
+    return lines
+
+
+def _licence(ham: bool) -> list[str]:
+    data = (
+        "The training images (HAM10000) are CC BY-NC 4.0: they may not be used commercially."
+        if ham
+        else "The training images are under the licence of their source."
+    )
+    lines = ["## Licence and citation", "", f"Weights: Apache-2.0. {data}", ""]
+    if ham:
+        lines.append(
+            "Tschandl P, Rosendahl C, Kittler H. The HAM10000 dataset, a large collection of multi-source "
+            "dermatoscopic images of common pigmented skin lesions. Sci Data 5:180161, 2018. doi:10.1038/sdata.2018.161"
+        )
+    return [*lines, "Cite this software as dermafuse, with its version and the digest of the bundle's manifest."]
+
+
+def _entry(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "too few"
+    span = entry["ci95"]
+    return f"{entry['value']:.3f}" + (f" [{span[0]:.2f}, {span[1]:.2f}]" if span else "")
+
+
+def _span(facts: Facts, key: str) -> str:
+    span = facts.get(f"@/ci95/{key}")
+    return f"{span[0]:.3f} to {span[1]:.3f}" if span else format_value(None, "")
+
+
+def _bracket(facts: Facts, key: str) -> str:
+    span = facts.get(f"@/ci95/{key}")
+    return f"[{span[0]:.2f}, {span[1]:.2f}]" if span else ""
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', '/').strip() for cell in cells)} |"
+
+    return [line(heads), f"|{'|'.join('---' for _ in heads)}|", *(line(row) for row in rows)]

@@ -1,0 +1,237 @@
+"""What a careful reader should know first about a model: findings with stable codes, from ``metrics.json``.
+
+The codes of the data set's own findings begin with DF; these begin with DM. All have the same form:
+``code``, ``title``, ``severity`` (error, warning, info), ``explanation``, ``action``, ``data``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from dermafuse.evaluation.findings import SEVERITIES
+
+Found = dict[str, Any]
+
+#: A share of leaking images above this makes the headline numbers unusable.
+_LEAK: Final = 0.05
+#: Sensitivities that are called low: of melanoma, and of any class.
+_MELANOMA: Final = (0.75, 0.90)
+_CLASS: Final = 0.5
+#: Rows of a class under which its numbers are uncertain whatever the interval method.
+_FEW: Final = 30
+#: Gaps between subgroups smaller than this are not reported however sure they are.
+_GAP: Final = 0.05
+_GAP_METRICS: Final = {
+    "melanoma_sensitivity": "melanoma sensitivity",
+    "malignant_sensitivity": "malignant sensitivity",
+    "malignant_specificity": "malignant specificity",
+    "balanced_accuracy": "balanced accuracy",
+}
+
+
+def model_findings(metrics: Mapping[str, Any], split: str) -> list[Found]:
+    """Return the findings about a model, the most serious first.
+
+    Args:
+        metrics: content of ``metrics.json``, enriched.
+        split: the reported block, ``validation`` or ``test``.
+    """
+    found = [finding for rule in _RULES for finding in rule(metrics, metrics[split])]
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
+
+
+def worst_findings(metrics: Mapping[str, Any]) -> list[Found]:
+    """Return all findings of a run, data and model together, the most serious first, each code once."""
+    listed = [*(metrics.get("model_findings") or []), *(metrics.get("findings") or [])]
+    known = [entry for entry in listed if isinstance(entry, Mapping) and entry.get("severity") in SEVERITIES]
+    nothing: Mapping[str, Any] = {"severity": "", "data": {}}
+    shared = next((entry for entry in known if entry.get("code") == "DF001"), nothing)
+    # The data check says the same in more detail.
+    said = {
+        "DM002": shared["severity"] == "error",
+        "DM003": (shared.get("data") or {}).get("lesions_known") is False,
+    }
+    known = [entry for entry in known if not said.get(str(entry.get("code")), False)]
+    return sorted((dict(entry) for entry in known), key=lambda entry: SEVERITIES.index(entry["severity"]))
+
+
+def _finding(code: str, severity: str, title: str, explanation: str, action: str, **data: Any) -> Found:
+    return {
+        "code": code,
+        "title": title,
+        "severity": severity,
+        "explanation": explanation,
+        "action": action,
+        "data": data,
+    }
+
+
+def _overlap(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    overlap = metrics.get("overlap") or {}
+    seen = overlap.get("trained_lesion_images")
+    if seen:
+        yield _finding(
+            "DM001", "error", "The model was trained on lesions of this test set",
+            f"{seen:,} of {block['n']:,} images ({overlap['share']:.1%}) show a lesion that the model learned from; "
+            "the numbers of all images together say little about new patients.",
+            "Use the numbers of the unseen images only, or another data set.",
+            images=seen, share=overlap["share"],
+        )  # fmt: skip
+    elif overlap and not overlap.get("known"):
+        yield _finding(
+            "DM001", "info", "Overlap with the training images is unknown",
+            str(overlap.get("basis", "")),
+            "Make sure that no image or lesion of this test set was used in training.",
+        )  # fmt: skip
+
+
+def _leakage(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    leak = metrics.get("leakage") or {}
+    if not leak:
+        return
+    if not leak.get("lesions_known", True):
+        yield _finding(
+            "DM003", "warning", "Lesions are unknown",
+            "The data do not say which images show the same lesion, so leakage cannot be measured and the intervals "
+            "take every image for an independent observation.",
+            "Add a lesion or patient column to the table.",
+        )  # fmt: skip
+    elif leak.get("share"):
+        yield _finding(
+            "DM002", "error" if leak["share"] > _LEAK else "warning", "The split leaks",
+            f"{leak['leaked_images']:,} of {leak['validation_images']:,} validation images ({leak['share']:.1%}) show "
+            f"a lesion that is also in training ({leak['shared_lesions']:,} lesions): all numbers are too good.",
+            "Train with --split lesion; use this run only to compare with work that leaks as well.",
+            images=leak["leaked_images"], share=leak["share"],
+        )  # fmt: skip
+
+
+def _announced(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    for text in metrics.get("announcements") or []:
+        head = text.split(":")[0].removeprefix("Model ")
+        if head in ("SYNTHETIC DATA", "RANDOM WEIGHTS"):
+            yield _finding(
+                "DM004", "error", head.capitalize(), text, "Do not report these numbers as those of a model."
+            )
+        elif "Early stopping looked at the validation rows" in text:
+            yield _finding(
+                "DM005", "warning", "The reported rows chose the epoch",
+                "Early stopping looked at the validation rows, so the numbers on them are slightly optimistic.",
+                "Train with tuning_fraction above 0 (the standard recipe does).",
+            )  # fmt: skip
+
+
+def _melanoma(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    row = block["per_class"].get("mel")
+    if not row or row.get("recall") is None or row["recall"] >= _MELANOMA[1]:
+        return
+    missed = row["support"] - round(row["recall"] * row["support"])
+    severity = "error" if row["recall"] < _MELANOMA[0] else "warning"
+    codes = list(block["per_class"])
+    benign = sum(
+        block["confusion_matrix"][codes.index("mel")][position]
+        for position, code in enumerate(codes)
+        if code not in ("mel", "bcc", "akiec")
+    )
+    yield _finding(
+        "DM006", severity, f"{missed:,} of {row['support']:,} melanomas are called something else",
+        f"Where the most probable class decides, the sensitivity for melanoma is {row['recall']:.1%}; {benign:,} of "
+        "the missed ones are called benign.",
+        "Decide by a threshold on the melanoma probability (operating points), not by the most probable class.",
+        missed=missed, called_benign=benign,
+    )  # fmt: skip
+
+
+def _weak_classes(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    rows = block["per_class"]
+    weak = [code for code, row in rows.items() if row.get("recall") is not None and row["recall"] < _CLASS]
+    if weak:
+        shown = ", ".join(f"{code} {rows[code]['recall']:.0%}" for code in weak)
+        yield _finding(
+            "DM007", "warning", "Classes found in fewer than half of their images",
+            f"Sensitivity: {shown}.",
+            "Do not use the named class alone; look at the probabilities, or train with more images of them.",
+            classes=weak,
+        )  # fmt: skip
+    few = [code for code, row in rows.items() if 0 < row["support"] < _FEW]
+    if few:
+        shown = ", ".join(f"{code} {rows[code]['support']:,}" for code in few)
+        yield _finding(
+            "DM008", "info", "Few images of some classes",
+            f"Images: {shown}. Their numbers move a lot with a few images; read the intervals.",
+            "Pool more data, or cross-validate (--folds 5).",
+            classes=few,
+        )  # fmt: skip
+    none = [code for code, row in rows.items() if row["support"] == 0]
+    if none:
+        yield _finding(
+            "DM013", "warning", "Classes without images",
+            f"There is no image of {', '.join(none)}, so nothing is known of them and the macro means leave them out.",
+            "Add images of them before saying anything about these classes.",
+            classes=none,
+        )  # fmt: skip
+
+
+def _calibration(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    after = (block.get("calibration") or {}).get("after")
+    low, _ = (block.get("ci95") or {}).get("ece") or (None, None)
+    if not after or low is None or low <= after["ece_if_calibrated"] or after["ece"] < 0.02:
+        return
+    direction = "too sure" if after["overconfidence"] > 0 else "too modest"
+    yield _finding(
+        "DM009", "warning", "The probabilities are off",
+        f"They miss the observed frequency by {after['ece']:.3f} on average (ECE), {after['ece_if_calibrated']:.3f} "
+        f"would be chance; on balance the model is {direction} by {abs(after['overconfidence']):.3f}.",
+        "Fit the temperature on tuning rows (tuning_fraction above 0), and read the reliability diagram.",
+        ece=after["ece"], floor=after["ece_if_calibrated"],
+    )  # fmt: skip
+
+
+def _gaps(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    gaps = []
+    looked = 0
+    for column, cells in (block.get("subgroups") or {}).items():
+        if column == "dx_type":  # how the diagnosis was made follows from the diagnosis
+            continue
+        for value, cell in cells.items():
+            for name, words in _GAP_METRICS.items():
+                entry = (cell.get("metrics") or {}).get(name)
+                if not entry or entry["gap_ci95"] is None:
+                    continue
+                looked += 1
+                if entry["gap_ci95"][1] < 0 and entry["gap"] <= -_GAP:
+                    gaps.append(
+                        (
+                            entry["gap"],
+                            f"{column} {value}: {words} {entry['value']:.1%}, {100 * entry['gap']:+.1f} points",
+                        )
+                    )
+    if gaps:
+        gaps.sort()
+        yield _finding(
+            "DM010", "warning", "The model works less well for some",
+            f"Against all others: {'; '.join(text for _, text in gaps[:3])}. {looked:,} comparisons were made, so "
+            f"about {looked * 0.025:.0f} would look like this by chance.",
+            "Check the subgroup table before use on such patients; a gap can also come from another mix of diagnoses.",
+            gaps=len(gaps), comparisons=looked,
+        )  # fmt: skip
+
+
+def _internal(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    if "test" not in metrics:
+        yield _finding(
+            "DM011", "info", "Internal validation only",
+            "The reported images come from the same collection as the training images; performance elsewhere "
+            "(other devices, skin types, prevalence) is usually lower.",
+            "Run dermafuse evaluate on images of another source.",
+        )  # fmt: skip
+    skipped = (metrics.get("data") or {}).get("skipped")
+    if skipped:
+        yield _finding(
+            "DM012", "info", "Rows were left out",
+            f"{skipped:,} rows could not be used; skipped.csv says why.", "Mend or accept them.", skipped=skipped,
+        )  # fmt: skip
+
+
+_RULES: Final = (_overlap, _announced, _leakage, _melanoma, _calibration, _gaps, _weak_classes, _internal)

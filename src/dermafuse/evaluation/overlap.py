@@ -1,0 +1,147 @@
+"""Did the model learn from the images it is now tested on? What a RUN lets us know, and what it does not."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from dermafuse.data.readers import read_dataset
+from dermafuse.data.records import Records
+from dermafuse.errors import DermafuseError
+from dermafuse.evaluation.enrich import class_codes, read_metrics
+from dermafuse.evaluation.predictions import BoolArray
+from dermafuse.evaluation.report_rows import Rows, read_rows
+
+#: Pairs of files compared to tell whether generated data sets with the same ids are the same.
+_PAIRS: Final = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """What of a test set the model has met.
+
+    Attributes:
+        known: whether the training images are known.
+        basis: one sentence that says how it is known, or why not.
+        trained: (n,) images that the model learned from.
+        trained_lesions: (n,) images of lesions that it learned from.
+        tuning: (n,) images that chose its epoch and temperature.
+        validation: (n,) images that its RUN reports.
+        choosing: rows of the RUN on which thresholds may be chosen: none of them is in the test set.
+        choosing_name: ``tuning`` or ``validation``.
+    """
+
+    known: bool
+    basis: str
+    trained: BoolArray
+    trained_lesions: BoolArray
+    tuning: BoolArray
+    validation: BoolArray
+    choosing: Rows | None = None
+    choosing_name: str = "tuning"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as plain JSON values; ``None`` for what is not known."""
+        n = len(self.trained)
+        lesions = int(self.trained_lesions.sum())
+        return {
+            "known": self.known,
+            "basis": self.basis,
+            "trained_images": int(self.trained.sum()) if self.known else None,
+            "trained_lesion_images": lesions if self.known else None,
+            "share": lesions / n if self.known and n else None,
+            "tuning_images": int(self.tuning.sum()),
+            "validation_images": int(self.validation.sum()),
+        }
+
+
+def find_run(path: Path) -> Path | None:
+    """Return the RUN folder of a RUN or of the bundle inside it; ``None`` for a bundle that stands alone."""
+    candidates = [path, path.resolve().parent] if path.name == "model" or path.resolve().name == "model" else [path]
+    for folder in candidates:
+        if (folder / "metrics.json").is_file() and (folder / "predictions.csv").is_file():
+            return folder
+    return None
+
+
+def find_overlap(run: Path | None, records: Records, classes: tuple[str, ...]) -> Overlap:
+    """Compare a test set with what its model was trained on.
+
+    The RUN's ``predictions.csv`` names its validation and tuning images; its training images are all others of
+    the data set that ``config.toml`` names, as far as that is still where it was.
+
+    Args:
+        run: the RUN folder, or ``None`` for a bundle alone.
+        records: the test set.
+        classes: of the model.
+    """
+    none = np.zeros(len(records), dtype=np.bool_)
+    if run is None:
+        return Overlap(False, "A bundle alone does not say what it was trained on.", none, none, none, none)
+    try:
+        metrics = read_metrics(run)
+        rows = read_rows(run / "predictions.csv", class_codes(metrics))
+    except DermafuseError as error:
+        return Overlap(False, f"What the model was trained on is not known: {error}", none, none, none, none)
+    images, lesions = (records.table[name].to_numpy(object) for name in ("image_id", "lesion_id"))
+    trained, why = _training_set(run, metrics, rows)
+    if trained is not None and records.synthetic and trained.synthetic and not _same_files(records, trained):
+        return Overlap(
+            True, "Model and test set are generated data of different seeds; equal ids are different images.",
+            none, none, none, none, *_choosing(rows, classes, set(), set()),
+        )  # fmt: skip
+    held = {name: np.isin(images, part.image_id) for name, part in rows.items()}
+    tuning, validation = held.get("tuning", none), held.get("validation", none)
+    choosing = _choosing(rows, classes, set(images), set(lesions))
+    if trained is None:
+        return Overlap(False, why, none, none, tuning, validation, *choosing)
+    table = trained.table
+    own = np.isin(images, table["image_id"].to_numpy(object))
+    shared = own | (np.isin(lesions, table["lesion_id"].to_numpy(object)) if trained.has_lesions else none)
+    basis = f"Compared by image and lesion id with the {len(table):,} images that {run.name} did not hold out."
+    return Overlap(True, basis, own, shared, tuning, validation, *choosing)
+
+
+def _training_set(run: Path, metrics: Mapping[str, Any], rows: Mapping[str, Rows]) -> tuple[Records | None, str]:
+    """Return the records that the run trained on, or why they are not known."""
+    path = run / "config.toml"
+    try:
+        named = tomllib.loads(path.read_text(encoding="utf-8"))["data"]
+        records = read_dataset(Path(named))
+    except (OSError, ValueError, KeyError, DermafuseError) as error:
+        return None, f"The training images are not known: {error}"
+    held = {image for part in rows.values() for image in part.image_id}
+    ids = records.table["image_id"]
+    if not held <= set(ids) or len(ids) != metrics.get("data", {}).get("images"):
+        return None, f"The training images are not known: {named} is no longer the data set that {run.name} saw."
+    return records.subset(~ids.isin(held).to_numpy(bool)), ""
+
+
+def _choosing(
+    rows: Mapping[str, Rows], classes: tuple[str, ...], images: set[Any], lesions: set[Any]
+) -> tuple[Rows | None, str]:
+    name = "tuning" if "tuning" in rows else "validation"
+    part = rows.get(name)
+    if part is None or part.classes != classes:
+        return None, name
+    free = [
+        image not in images and lesion not in lesions
+        for image, lesion in zip(part.image_id, part.lesion_id, strict=True)
+    ]
+    return part.take(np.array(free, dtype=np.bool_)), name
+
+
+def _same_files(records: Records, other: Records) -> bool:
+    """Whether two data sets with equal ids hold the same files, judged by the first few pairs."""
+    theirs = dict(zip(other.table["image_id"], other.table["path"], strict=True))
+    pairs = [
+        (mine, theirs[image])
+        for image, mine in zip(records.table["image_id"], records.table["path"], strict=True)
+        if image in theirs
+    ]
+    return any(Path(mine).read_bytes() == Path(their).read_bytes() for mine, their in pairs[:_PAIRS])

@@ -1,0 +1,276 @@
+"""``dermafuse report``: one self-contained page, and its figures as files, from what a run left.
+
+Every number in the page comes from ``metrics.json`` or ``predictions.csv`` and says from where (`report_facts`).
+The page loads nothing: fonts are the system's, drawings inline, pictures embedded; its policy forbids the rest.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from dermafuse import diagnoses
+from dermafuse.data.readers import read_dataset
+from dermafuse.data.records import Records
+from dermafuse.errors import DataError, DermafuseError
+from dermafuse.evaluation.enrich import class_codes, enriched, match_records, read_metrics, reported_split
+from dermafuse.evaluation.figures import Figure, make_figures, write_figures
+from dermafuse.evaluation.figures_canvas import theme_style, theme_variables
+from dermafuse.evaluation.report_details import (
+    all_numbers,
+    checklists,
+    cite,
+    configuration,
+    data,
+    gallery,
+    training,
+)
+from dermafuse.evaluation.report_facts import Facts
+from dermafuse.evaluation.report_gallery import Gallery, make_gallery
+from dermafuse.evaluation.report_operating import operating
+from dermafuse.evaluation.report_rows import Rows, read_rows
+from dermafuse.evaluation.report_sections import all_findings, calibration, classes, verdict
+from dermafuse.evaluation.report_subgroups import subgroups
+from dermafuse.evaluation.report_uncertainty import explanation_quality, uncertainty
+from dermafuse.files import existing_folder, write_atomic, write_json
+from dermafuse.progress import Reporter, Silent
+from dermafuse.runtime.predictor import Predictor
+
+PAGE: Final = "report.html"
+FIGURES: Final = "figures"
+
+_CONTENTS: Final = {
+    "verdict": "Verdict",
+    "classes": "Class by class",
+    "operating": "Operating points",
+    "calibration": "Calibration",
+    "subgroups": "Subgroups",
+    "uncertainty": "Uncertainty",
+    "examples": "Examples",
+    "training": "Training",
+    "findings": "Findings, data checks",
+    "data": "Data and leakage",
+    "configuration": "Configuration",
+    "checklists": "Checklists",
+    "numbers": "All numbers",
+    "cite": "How to cite",
+}
+
+#: Colours of the page itself: name -> (light, dark). The drawings' inks come on top.
+_COLOURS: Final = {
+    "ground": ("#f4f5f8", "#0e1115"),
+    "edge": ("#dfe3e9", "#2a303a"),
+    "tint": ("#f0f3f8", "#1f252d"),
+    "good": ("#2a7a4b", "#6fcf97"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What a report can draw on besides the metrics and predictions.
+
+    Attributes:
+        records: the data set of the reported rows; ``None``: not at hand, ``why`` says why.
+        bundles: fold (0: none) -> the model, or its folder.
+        histories: name -> learning curve.
+        config: of the training.
+        why: why there are no records.
+    """
+
+    records: Records | None
+    bundles: Mapping[int, Path | Predictor] = field(default_factory=dict)
+    histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    why: str = ""
+
+
+def make_report(run: Path, *, data: Path | None = None, report: Reporter | None = None) -> Path:
+    """Write ``RUN/report.html`` and ``RUN/figures``; add to ``metrics.json`` what the page shows and it lacks.
+
+    Args:
+        run: the folder of a finished training, cross-validation or evaluation.
+        data: its data set, for subgroups and examples; ``None``: where the run says it was.
+        report: who is told the progress.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        DataError: not a finished run; or ``data`` is named and is not the data set of the run.
+        OutputError: the run's folder cannot be written to.
+    """
+    report = report or Silent()
+    existing_folder(run, "run folder")
+    metrics = read_metrics(run)
+    rows = read_rows(run / "predictions.csv", class_codes(metrics))
+    split = reported_split(metrics)
+    if split not in rows:
+        raise DataError(f"{run / 'predictions.csv'} holds no rows of split '{split}'; repeat the run.")
+    sources = _sources(run, metrics, rows[split], data)
+    if sources.records is None:
+        report.warn(sources.why)
+    full = enriched(metrics, rows, sources.records)
+    if full != metrics:
+        write_json(run / "metrics.json", full)
+    return write_report(run, full, rows, sources, title=run.resolve().name, report=report)
+
+
+def write_report(
+    folder: Path,
+    metrics: Mapping[str, Any],
+    rows: Mapping[str, Rows],
+    sources: Sources,
+    *,
+    title: str,
+    report: Reporter,
+) -> Path:
+    """Write the page and the figures of enriched metrics into ``folder``; return the path of the page."""
+    own = rows[reported_split(metrics)]
+    found = None
+    if sources.records is not None:
+        found = make_gallery(own, match_records(own, sources.records), sources.bundles, report)
+    figures = make_figures(metrics, rows, sources.histories)
+    write_figures(folder / FIGURES, figures)
+    write_atomic(folder / PAGE, render(metrics, own, figures, found, sources, title))
+    return folder / PAGE
+
+
+def render(
+    metrics: Mapping[str, Any],
+    rows: Rows,
+    figures: Mapping[str, Figure],
+    found: Gallery | None,
+    sources: Sources,
+    title: str,
+) -> str:
+    """Return the page as HTML."""
+    facts = Facts(metrics, reported_split(metrics))
+    main = "".join(
+        (
+            verdict(facts),
+            classes(facts, figures),
+            operating(facts, figures, rows),
+            calibration(facts, figures),
+            subgroups(facts, figures),
+            uncertainty(facts),
+            gallery(found, rows, sources.why or "The images were not at hand.", explanation_quality(facts)),
+            training(facts, figures),
+            all_findings(facts),
+            data(facts),
+            configuration(facts, sources.config),
+            checklists(facts),
+            all_numbers(facts),
+            cite(facts),
+        )
+    )
+    links = "".join(
+        f'<a href="#{name}">{text}</a>' for name, text in _CONTENTS.items() if f'<section id="{name}"' in main
+    )
+    kind = "Test of" if facts.split == "test" else "Report of"
+    lead = facts.fill(_lead(facts))
+    script = _asset("report.js")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
+        f"<title>{escape(title)}: dermafuse report</title><style>{_style()}</style></head><body>"
+        f'<div class="frame"><nav class="contents" aria-label="Contents">{links}</nav><main class="page">'
+        f'<header class="top"><div><h1>{kind} {escape(title)}</h1><span class="sub">{lead}</span></div>'
+        '<button class="theme" type="button" hidden>Dark</button></header>'
+        f"{main}<footer>{escape(diagnoses.DISCLAIMER)} Made by dermafuse {facts.show('/dermafuse')}; every figure is "
+        f"in <code>{FIGURES}/</code> as SVG, PNG and CSV.</footer></main></div>"
+        f"<script>{script}</script></body></html>\n"
+    )
+
+
+def _lead(facts: Facts) -> str:
+    parts = []
+    if facts.get("/recipe"):
+        parts.append("recipe {/recipe}")
+    if facts.get("/network/backbone"):
+        parts.append("{/network/backbone}, {/network/image_size:d} px")
+    elif facts.get("/model/info/backbone"):
+        parts.append("{/model/info/backbone}")
+    if facts.get("/folds"):
+        parts.append("cross-validation, pooled out-of-fold predictions")
+    parts.append("{@/n:,d} " + ("test" if facts.split == "test" else "validation") + " images")
+    return " · ".join(parts)
+
+
+def _style() -> str:
+    light, dark = (
+        "".join(f"--{name}:{pair[mode]};" for name, pair in _COLOURS.items()) + theme_variables(dark=bool(mode))
+        for mode in (0, 1)
+    )
+    drawn = [*(f"#tab-{name}:checked~#pane-{name}" for name in _pane_names())]
+    return (
+        f":root{{color-scheme:light;{light}}}"
+        f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}"
+        f":root[data-theme=dark]{{color-scheme:dark;{dark}}}"
+        f"{_asset('report.css')}{theme_style()}{','.join(drawn)}{{display:block}}"
+        f"@media print{{:root:root:root{{color-scheme:light;{light}}}}}"
+    )
+
+
+def _pane_names() -> list[str]:
+    from dermafuse.evaluation.figures_tables import FOREST_METRICS
+
+    return list(FOREST_METRICS)
+
+
+def _asset(name: str) -> str:
+    return files("dermafuse.evaluation").joinpath("report_page", name).read_text(encoding="utf-8")
+
+
+def _sources(run: Path, metrics: Mapping[str, Any], rows: Rows, named: Path | None) -> Sources:
+    config = _config(run)
+    said = (config or {}).get("data") or (metrics.get("data") or {}).get("path")
+    records, why = _records(rows, named, None if said is None else str(said))
+    folds = sorted(set(rows.fold.tolist()))
+    bundles: dict[int, Path | Predictor] = {}
+    histories = {}
+    for fold in folds:
+        folder = run / f"fold-{fold}" if fold else run
+        if (folder / "model" / "manifest.json").exists():
+            bundles[fold] = folder
+        if (folder / "history.csv").exists():
+            histories[f"fold {fold}" if fold else ""] = pd.read_csv(folder / "history.csv")
+    model = (metrics.get("model") or {}).get("path")
+    if not bundles and model and Path(model).is_dir():
+        bundles[0] = Path(model)
+    return Sources(records, bundles, histories, config, why)
+
+
+def _records(rows: Rows, named: Path | None, said: str | None) -> tuple[Records | None, str]:
+    """Return the data set of the rows, or why there is none; a named one must fit."""
+    if named is not None:
+        records = read_dataset(named)
+        match_records(rows, records)
+        return records, ""
+    if said is None:
+        return None, "The run does not say where its data are; name them with --data for subgroups and examples."
+    try:
+        records = read_dataset(Path(said))
+        match_records(rows, records)
+    except DermafuseError as error:
+        return None, f"No subgroups and examples: {error} Name the data set with --data."
+    return records, ""
+
+
+def _config(run: Path) -> dict[str, Any] | None:
+    path = run / "config.toml"
+    if not path.exists():
+        return None
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); restore it or repeat the run.") from error

@@ -1,0 +1,229 @@
+"""The sections of the report about the model: verdict, findings, classes, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+from dermafuse import diagnoses
+from dermafuse.evaluation.figures import Figure
+from dermafuse.evaluation.model_findings import worst_findings
+from dermafuse.evaluation.report_facts import Facts, step
+from dermafuse.evaluation.report_html import Cell, badge, card, figure, grid, note, section, table
+
+_HEADLINES: Final = (
+    ("accuracy", "Accuracy", ".3f"),
+    ("weighted_f1", "Weighted F1", ".3f"),
+    ("macro_f1", "Macro F1", ".3f"),
+    ("balanced_accuracy", "Balanced accuracy", ".3f"),
+    ("macro_auroc", "Macro AUROC", ".3f"),
+    ("per_class/mel/recall", "Melanoma sensitivity", ".3f"),
+    ("malignant/auroc", "Malignant AUROC", ".3f"),
+    ("ece", "Calibration error (ECE)", ".3f"),
+)
+_CLASS_COLUMNS: Final = (
+    ("recall", "sensitivity"),
+    ("specificity", "specificity"),
+    ("precision", "PPV"),
+    ("npv", "NPV"),
+    ("f1", "F1"),
+    ("auroc", "AUROC"),
+    ("average_precision", "avg. precision"),
+)
+_OTHER: Final = (
+    ("cohen_kappa", "Cohen's kappa"),
+    ("mcc", "Matthews correlation"),
+    ("top2_accuracy", "Top-2 accuracy"),
+    ("macro_average_precision", "Macro average precision"),
+    ("malignant/sensitivity", "Malignant: sensitivity of the named class"),
+    ("malignant/specificity", "Malignant: specificity of the named class"),
+    ("malignant/ppv", "Malignant: PPV"),
+    ("malignant/npv", "Malignant: NPV"),
+    ("malignant/average_precision", "Malignant: average precision"),
+    ("malignant/sensitivity_at_specificity_0.90", "Malignant: sensitivity at specificity 0.90"),
+    ("malignant/sensitivity_at_specificity_0.95", "Malignant: sensitivity at specificity 0.95"),
+)
+
+
+def verdict(facts: Facts) -> str:
+    """Return the box at the top: what is claimed, how sure it is, and what speaks against it."""
+    tiles = "".join(_tile(facts, *headline) for headline in _HEADLINES if facts.get(f"@/{headline[0]}") is not None)
+    known = worst_findings(facts.metrics)
+    listed = "".join(f"<li>{_finding(facts, entry)}</li>" for entry in known[:3])
+    findings = f'<h3>Most serious findings</h3><ol class="findings">{listed}</ol>' if listed else ""
+    more = len(known) - 3
+    if more > 0:
+        findings += f'<p class="note"><a href="#findings">{more} more finding{"s" if more > 1 else ""}</a></p>'
+    said = "".join(
+        f'<p class="announce">{facts.show(f"/announcements/{number}")}</p>'
+        for number, _ in enumerate(facts.get("/announcements") or [])
+    )
+    worst = known[0]["severity"] if known else "info"
+    return (
+        f'<section id="verdict" class="verdict {escape(worst)}"><h2>Verdict</h2>'
+        f'<p class="disclaimer">{escape(diagnoses.DISCLAIMER)}</p>{said}'
+        f"<p>{_claim(facts)}</p>"
+        f'{_unseen(facts)}<div class="tiles">{tiles}</div>{findings}</section>'
+    )
+
+
+def all_findings(facts: Facts) -> str:
+    """Return every finding, data and model."""
+    rows = [
+        [
+            Cell(badge(entry["severity"]), ("error", "warning", "info").index(entry["severity"])),
+            Cell(f"<code>{escape(str(entry.get('code', '')))}</code>"),
+            Cell(_finding(facts, entry, mark=False)),
+        ]
+        for entry in worst_findings(facts.metrics)
+    ]
+    remarks = "" if facts.get("/findings") is not None else note("Data checks were not part of this run.")
+    for key, words in (("checks_passed", "Checks that found nothing"), ("checks_left_out", "Checks that did not run")):
+        codes = facts.get(f"/{key}") or {}
+        listed = ", ".join(f"{facts.show(f'/{key}/{step(code)}')} ({escape(code)})" for code in codes)
+        remarks += note(f"{words}: {listed}.") if listed else ""
+    return section(
+        "findings", "Findings and data checks", card(table(("severity", "code", "finding"), rows), remarks, wide=True)
+    )
+
+
+def classes(facts: Facts, figures: Mapping[str, Figure]) -> str:
+    """Return confusion matrix, class table, curves and the remaining metrics."""
+    codes = list(facts.get("@/per_class"))
+    rows: list[Sequence[Cell | str]] = []
+    for code in codes:
+        base = f"@/per_class/{step(code)}"
+        name = diagnoses.NAMES.get(code, "")
+        label = f"<b>{escape(code)}</b>" + (f'<span class="sub">{escape(name)}</span>' if name else "")
+        cells = [Cell(label, code), Cell(facts.show(f"{base}/support", ",d"), facts.get(f"{base}/support"), True)]
+        rows.append([*cells, *(_measured(facts, f"per_class/{step(code)}/{key}") for key, _ in _CLASS_COLUMNS)])
+    per_class = table(("class", "images", *(name for _, name in _CLASS_COLUMNS)), rows, name="per-class")
+    other: list[Sequence[Cell | str]] = [
+        [name, _measured(facts, key)] for key, name in _OTHER if facts.get(f"@/{key}") is not None
+    ]
+    matrix = figure(
+        figures.get("confusion"), "Rows are the true class, columns the called one; shares are of the true class."
+    )
+    return section(
+        "classes", "Class by class",
+        grid(matrix, card(table(("metric", "value"), other), title="Further metrics")),
+        card(per_class, title="Each class against the rest", wide=True),
+        grid(
+            figure(figures.get("roc"), "Point at a name or curve to single it out; numbers are AUROC."),
+            figure(
+                figures.get("precision_recall"),
+                "Dashes at the left are the prevalence: the precision of chance. Numbers are average precision.",
+            ),
+        ),
+    )  # fmt: skip
+
+
+def calibration(facts: Facts, figures: Mapping[str, Figure]) -> str:
+    """Return reliability diagrams and the calibration numbers before and after the temperature."""
+    if not facts.get("@/calibration"):
+        return ""
+    both = facts.get("@/calibration/before") is not None
+    names = (
+        ("ece", "ECE (15 equal-mass bins)"),
+        ("ece_if_calibrated", "ECE that chance alone would give"),
+        ("classwise_ece", "Class-wise ECE"),
+        ("brier", "Brier score (0 to 2)"),
+        ("nll", "Log loss (nats)"),
+        ("overconfidence", "Overconfidence"),
+    )
+    rows: list[Sequence[Cell | str]] = []
+    for key, name in names:
+        after = facts.show(f"@/calibration/after/{key}", ".3f")
+        interval = facts.span(f"@/ci95/{key}") if facts.get(f"@/ci95/{key}") else ""
+        before = [Cell(facts.show(f"@/calibration/before/{key}", ".3f"), number=True)] if both else []
+        rows.append([name, *before, Cell(f"{after} {interval}", number=True)])
+    heads = ("measure", "before", "after") if both else ("measure", "value")
+    by_class: list[Sequence[Cell | str]] = []
+    for code in facts.get("@/calibration/after/per_class") or {}:
+        base = f"@/calibration/after/per_class/{step(code)}"
+        own = Cell(
+            f"{facts.show(f'{base}/ece', '.3f')} {facts.span(f'@/ci95/per_class/{step(code)}/ece')}",
+            facts.get(f"{base}/ece"), True,
+        )  # fmt: skip
+        by_class.append([code, own, Cell(facts.show(f"{base}/ece_if_calibrated", ".3f"), number=True)])
+    said = [facts.fill("Temperature {@/calibration/temperature:.3f}.")] if both else []
+    if facts.get("@/notes/calibration_before"):
+        said.append(facts.show("@/notes/calibration_before"))
+    said.append("Overconfidence is mean confidence minus accuracy: above 0 the model is too sure.")
+    return section(
+        "calibration", "Calibration",
+        grid(
+            figure(figures.get("reliability"), "On the diagonal, probabilities mean what they say. Bars: 95 %."),
+            figure(figures.get("reliability_melanoma")),
+            card(table(heads, rows, sortable=False), note(" ".join(said)), title="Calibration in numbers"),
+            card(
+                table(("class", "ECE", "by chance"), by_class),
+                note("How far the probability of each class misses its frequency, and how far it would by chance."),
+                title="Calibration of each class",
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _claim(facts: Facts) -> str:
+    if facts.split == "validation":
+        words = "On {@/n:,d} images ({@/lesions:,d} lesions) held out of training, "
+    elif not facts.get("/overlap/known"):
+        words = "On {@/n:,d} images ({@/lesions:,d} lesions; whether the model learned from them is not known), "
+    elif facts.get("/overlap/trained_lesion_images"):
+        words = "On {@/n:,d} images ({@/lesions:,d} lesions), some of which the model learned from, "
+    else:
+        words = "On {@/n:,d} images ({@/lesions:,d} lesions) that the model did not learn from, "
+    text = words + "the most probable class is right for {@/accuracy:.1%}."
+    if facts.get("@/per_class/mel/recall") is not None:
+        text += " It names {@/per_class/mel/recall:.1%} of the {@/per_class/mel/support:,d} melanomas as such."
+    if facts.get("/leakage/lesions_known") and facts.get("/leakage/leaked_images") == 0:
+        text += " None of these lesions was in training."
+    return facts.fill(text) + " Intervals are 95 %, by bootstrap over lesions."
+
+
+def _tile(facts: Facts, key: str, name: str, spec: str) -> str:
+    value, span = facts.get(f"@/{key}"), facts.get(f"@/ci95/{key}")
+    bar = ""
+    if span and 0 <= value <= 1:
+        low, high = (100 * min(1.0, max(0.0, bound)) for bound in span)
+        bar = (
+            f'<span class="bar"><i style="left:{low:.1f}%;width:{max(high - low, 0.8):.1f}%"></i>'
+            f'<b style="left:{100 * value:.1f}%"></b></span>'
+        )
+    return (
+        f'<div class="tile"><span class="name">{escape(name)}</span>'
+        f'<span class="value">{facts.show(f"@/{key}", spec)}</span>{facts.span(f"@/ci95/{key}")}{bar}</div>'
+    )
+
+
+def _unseen(facts: Facts) -> str:
+    if facts.get("/test_unseen") is None:
+        return ""
+    rows: list[Sequence[Cell | str]] = []
+    for key, name, spec in _HEADLINES:
+        if facts.get(f"/test_unseen/{key}") is not None:
+            own = f"{facts.show(f'/test_unseen/{key}', spec)} {facts.span(f'/test_unseen/ci95/{key}')}"
+            rows.append([name, Cell(own, number=True), Cell(facts.show(f"@/{key}", spec), number=True)])
+    heading = facts.fill("Only the {/test_unseen/n:,d} images whose lesions the model has not learned from")
+    listed = table(("metric", "unseen images", "all images"), rows, sortable=False)
+    return f"<h3>{heading}</h3>{listed}<h3>All images, those of known lesions included</h3>"
+
+
+def _finding(facts: Facts, entry: Mapping[str, Any], *, mark: bool = True) -> str:
+    """Return one finding; its texts are tagged with where they stand in metrics.json."""
+    for block in ("model_findings", "findings"):
+        for number, own in enumerate(facts.get(f"/{block}") or []):
+            if own == entry:
+                base = f"/{block}/{number}"
+                head = badge(entry["severity"]) if mark else ""
+                action = f'<span class="action">{facts.show(f"{base}/action")}</span>' if entry.get("action") else ""
+                return f"{head} <b>{facts.show(f'{base}/title')}.</b> {facts.show(f'{base}/explanation')} {action}"
+    return escape(str(entry.get("title", "")))
+
+
+def _measured(facts: Facts, key: str) -> Cell:
+    value = facts.get(f"@/{key}")
+    html = facts.show(f"@/{key}", ".3f")
+    return Cell(f"{html} {facts.span(f'@/ci95/{key}')}", -1.0 if value is None else value, True)
