@@ -31,7 +31,7 @@ def main() -> None:
     from dermafuse.runtime.temperature import apply
     from dermafuse.training.fit import fit, predict_logits
     from dermafuse.training.networks import plan_network, trainable_model
-    from dermafuse.training.prepare import prepare
+    from dermafuse.training.prepare import choose_split, prepare
 
     records = read_dataset(arguments.data)
     data, models = {}, {}
@@ -44,7 +44,7 @@ def main() -> None:
             },
         )  # fmt: skip
         plan = plan_network(config)
-        data[precision] = prepare(records, config, plan, Terminal())
+        data[precision] = prepare(records, config, plan, Terminal(), choose_split(records, config, None))
         models[precision] = trainable_model(plan, HeadSpec(7, data[precision].encoder.width), config)
         fit(models[precision], data[precision].train.rows, data[precision].validation.rows, config, classes=7)
 

@@ -31,7 +31,7 @@ from dermafuse.runtime.temperature import apply, fit_temperature
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.fit import FitResult, fit, predict_logits
 from dermafuse.training.networks import Plan, inference_model, plan_network, trainable_model
-from dermafuse.training.prepare import Prepared, Side, prepare
+from dermafuse.training.prepare import Prepared, Side, choose_split, prepare
 from dermafuse.training.run_folder import write_run
 
 #: Folder of partial work inside RUN.
@@ -103,19 +103,11 @@ def train_run(
         report.warn(warning)
     clock.lap("read")
     keras.utils.set_random_seed(config.seed)
-    data = prepare(records, config, plan, report, fold=fold)
+    data = prepare(records, config, plan, report, choose_split(records, config, fold))
     clock.lap("extract")
     checkpoints.mkdir(parents=True, exist_ok=True)
     write_atomic(checkpoints / "config.toml", to_toml(config))
-    head = HeadSpec(
-        classes=len(records.classes),
-        meta_width=data.encoder.width,
-        image_dropout=config.image_dropout,
-        meta_units=config.meta_units,
-        fusion=config.fusion,
-        fusion_dropout=config.fusion_dropout,
-        fusion_units=config.fusion_units,
-    )
+    head = head_spec(config, data)
     model = trainable_model(plan, head, config)
     parameters = whole_parameters(model, plan)
     report.say(
@@ -163,6 +155,19 @@ def train_run(
             result=result, metrics=metrics, clock=clock.lap,
         )  # fmt: skip
     return TrainedRun(out, metrics, parameters)
+
+
+def head_spec(config: TrainConfig, data: Prepared) -> HeadSpec:
+    """Return the head that the configuration asks for, fitted to the data's classes and metadata."""
+    return HeadSpec(
+        classes=len(data.train.records.classes),
+        meta_width=data.encoder.width,
+        image_dropout=config.image_dropout,
+        meta_units=config.meta_units,
+        fusion=config.fusion,
+        fusion_dropout=config.fusion_dropout,
+        fusion_units=config.fusion_units,
+    )
 
 
 def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:

@@ -66,16 +66,15 @@ def choose_split(records: Records, config: TrainConfig, fold: int | None) -> Spl
     return make_folds(records, by=config.split, k=config.folds, seed=config.seed)[fold]
 
 
-def prepare(
-    records: Records, config: TrainConfig, plan: Plan, report: Reporter, *, fold: int | None = None
-) -> Prepared:
-    """Split, run the frozen front over every image that is not in the store yet, and encode the metadata.
+def prepare(records: Records, config: TrainConfig, plan: Plan, report: Reporter, split: Split) -> Prepared:
+    """Run the frozen front over every image that is not in the store yet, and encode the metadata.
+
+    Rows of neither side of ``split`` are left out.
 
     Raises:
         DataError: more than ``config.max_bad`` of the rows are unusable.
         OutputError: the disk cannot hold the activations.
     """
-    split = choose_split(records, config, fold)
     sides = {"train": records.subset(split.train), "validation": records.subset(split.validation)}
     if config.tuning_fraction > 0:
         # By lesion whatever the outer split: rows that choose weights must not show a lesion they trained on.
