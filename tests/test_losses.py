@@ -48,3 +48,13 @@ def test_the_loss_is_its_closed_form(eps: float, tau: float) -> None:
     loss = classification_loss(priors, label_smoothing=eps, logit_adjustment=tau)
     got = float(loss(labels, keras.ops.convert_to_tensor(logits, "float32")))
     assert got == pytest.approx(reference(logits, labels, priors, eps, tau), rel=1e-5)
+
+
+def test_class_weights_in_the_loss_are_those_of_kerass_class_weight() -> None:
+    logits = np.random.default_rng(1).normal(size=(20, 3)).astype("float32")
+    weights = np.array([0.5, 1.0, 4.0])
+    labels = np.arange(20) % 3
+    keras_own = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    expected = float(keras_own(labels, logits, sample_weight=weights[labels]))
+    got = float(classification_loss(np.full(3, 1 / 3), weights=weights)(labels, keras.ops.convert_to_tensor(logits)))
+    assert got == pytest.approx(expected, rel=1e-5)

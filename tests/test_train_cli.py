@@ -42,7 +42,8 @@ def metrics_of(out: Path) -> dict[str, object]:
 
 def test_a_run_leaves_the_files_of_the_contract_and_nothing_else(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.toml", "metrics.json", "predictions.csv", "history.csv", "weights.safetensors", "model"}
+    wanted = {"config.toml", "metrics.json", "predictions.csv", "history.csv", "report.html", "model"}
+    assert names == wanted | {"figures", "weights.safetensors"}
     assert list(run.parent.iterdir()) == [run]
 
 

@@ -35,6 +35,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--epochs", metavar="N", type=int)
     verb.add_argument("--unfreeze-from", metavar="STAGE", help="first stage that trains: block1 ... block7, top, all")
     verb.add_argument("--set", metavar="key=value", action="append", default=[], help="any other setting; repeatable")
+    verb.add_argument("--audit-leakage", action="store_true", help="measure what leakage adds (4 further trainings)")
+    verb.add_argument("--audit-metadata", action="store_true", help="measure what metadata adds (3 further trainings)")
     verb.add_argument("--resume", action="store_true", help="continue the unfinished run in RUN")
     verb.add_argument("--overwrite", action="store_true", help="replace RUN")
     verb.add_argument("--json", action="store_true", help="print the metrics as JSON instead of tables")
@@ -54,7 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
         options={name: getattr(arguments, name) for name in names},
         assignments=arguments.set,
     )
-    metrics = train(config, arguments.out, resume=arguments.resume, overwrite=arguments.overwrite, report=Terminal())
+    metrics = train(
+        config,
+        arguments.out,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        report=Terminal(),
+        audits=[name for name in ("leakage", "metadata") if getattr(arguments, f"audit_{name}")],
+    )
     if arguments.json:
         print(json.dumps(metrics, indent=2, allow_nan=False))
     else:
@@ -76,5 +85,35 @@ def show_run(metrics: Mapping[str, Any], out: Path) -> None:
         if leak["lesions_known"]
         else "Leakage: unknown, the data do not name their lesions."
     )
+    for line in audit_lines(metrics.get("audits") or {}):
+        print(line)
+    if (out / "report.html").exists():
+        print(f"The report is in {out / 'report.html'}.")
     seconds = metrics["seconds"]
     print(f"{seconds['total']:.1f} s in all, {seconds['train']:.1f} s of it training. {DISCLAIMER}")
+
+
+def audit_lines(audits: Mapping[str, Any]) -> list[str]:
+    """Return a sentence a measured effect, for accuracy and macro F1."""
+    effects = []
+    if "leakage" in audits:
+        effects = [
+            ("Leakage, image-level minus lesion-level split", audits["leakage"]["splits"]["difference"]),
+            ("Leakage, same images, their lesions in training or not", audits["leakage"]["same_images"]["difference"]),
+        ]
+    if "metadata" in audits:
+        found = audits["metadata"]
+        effects += [
+            ("Metadata, fused minus image only", found["fused_minus_image_only"]),
+            ("Metadata, all missing at prediction minus given", found["missing_minus_fused"]),
+        ]
+    names = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+    return [
+        f"{title}: "
+        + ", ".join(
+            f"{words} {found[name]['difference']:+.3f} ({found[name]['low']:+.3f} to {found[name]['high']:+.3f})"
+            for name, words in names.items()
+        )
+        + "."
+        for title, found in effects
+    ]

@@ -91,12 +91,15 @@ class Sources:
     why: str = ""
 
 
-def make_report(run: Path, *, data: Path | None = None, report: Reporter | None = None) -> Path:
+def make_report(
+    run: Path, *, data: Path | None = None, title: str | None = None, report: Reporter | None = None
+) -> Path:
     """Write ``RUN/report.html`` and ``RUN/figures``; add to ``metrics.json`` what the page shows and it lacks.
 
     Args:
         run: the folder of a finished training, cross-validation or evaluation.
         data: its data set, for subgroups and examples; ``None``: where the run says it was.
+        title: of the page; ``None``: the name of the folder.
         report: who is told the progress.
 
     Returns:
@@ -119,7 +122,7 @@ def make_report(run: Path, *, data: Path | None = None, report: Reporter | None 
     full = enriched(metrics, rows, sources.records)
     if full != metrics:
         write_json(run / "metrics.json", full)
-    return write_report(run, full, rows, sources, title=run.resolve().name, report=report)
+    return write_report(run, full, rows, sources, title=title or run.resolve().name, report=report)
 
 
 def write_report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +20,8 @@ from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.progress import Reporter
 from dermafuse.runtime.temperature import apply
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.experiment import head_spec
 from dermafuse.training.fit import fit, predict_logits
-from dermafuse.training.networks import inference_model, plan_network, trainable_model
+from dermafuse.training.networks import head_spec, inference_model, plan_network, trainable_model
 from dermafuse.training.pipeline import Rows
 from dermafuse.training.prepare import Prepared, prepare
 
@@ -168,7 +167,7 @@ def _train(records: Records, config: TrainConfig, split: Split, report: Reporter
     plan = plan_network(config)
     keras.utils.set_random_seed(config.seed)
     data = prepare(records, config, plan, report, split)
-    head = head_spec(config, data)
+    head = head_spec(config, len(records.classes), data.encoder.width)
     model = trainable_model(plan, head, config)
     steps = config.epochs * -(-len(data.train.rows) // config.batch_size)
     with report.bar("Training", steps, "steps") as advance:
@@ -187,3 +186,10 @@ def _train(records: Records, config: TrainConfig, split: Split, report: Reporter
         )  # fmt: skip
     model = inference_model(model, plan, head, config)
     return _Trained(model, data, apply(predict_logits(model, data.validation.rows), 1.0))
+
+
+#: Name -> the audit.
+AUDITS: Final[Mapping[str, Callable[[TrainConfig, Reporter], dict[str, Any]]]] = {
+    "leakage": audit_leakage,
+    "metadata": audit_metadata,
+}

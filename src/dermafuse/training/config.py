@@ -66,7 +66,13 @@ class TrainConfig(BaseModel):
         description="share of training lesions held out for stopping and temperature; 0: validation",
     )
 
+    # how it decides
+    decision: Literal["argmax", "prior"] = Field(
+        "argmax", description="prior: offsets against the class priors, their strength fitted on the tuning rows"
+    )
+
     # how it is run
+    report: bool = Field(True, description="write report.html and figures/ at the end")
     cache: bool = Field(True, description="frozen part once through the engine; false: the literal recipe")
     precision: Literal["auto", "f32", "bf16"] = "auto"
 

@@ -12,9 +12,13 @@ import numpy as np
 import pandas as pd
 
 from dermafuse import __version__
+from dermafuse.data.readers import read_dataset
 from dermafuse.errors import ConfigError, OutputError
+from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.intervals import cluster_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.report import make_report
+from dermafuse.evaluation.report_rows import rows_of_table
 from dermafuse.files import check_output_folder, write_atomic, write_json
 from dermafuse.progress import Reporter
 from dermafuse.training.config import TrainConfig, to_toml
@@ -56,27 +60,33 @@ def cross_validate(
             continue
         report.say(f"Fold {fold + 1} of {config.folds}")
         train_run(config, folder, resume=True, overwrite=False, report=report, fold=fold)
-    metrics = joint_metrics(folders, config)
     tables = [_validation_rows(folder).assign(fold=fold) for fold, folder in enumerate(folders, start=1)]
-    text = pd.concat(tables).sort_values("image_id").to_csv(index=False, float_format="%.7g")
-    write_atomic(out / "predictions.csv", text)
+    table = pd.concat(tables).sort_values("image_id")
+    metrics = joint_metrics(folders, table, config)
+    rows = rows_of_table(table, tuple(metrics["data"]["classes"]))
+    metrics = enriched(metrics, rows, read_dataset(Path(config.data)), seed=config.seed)
+    write_atomic(out / "predictions.csv", table.to_csv(index=False, float_format="%.7g"))
+    # Last: a folder with metrics.json is a finished cross-validation.
     write_json(out / "metrics.json", metrics)
+    if config.report:
+        make_report(out, data=Path(config.data), report=report)
     return metrics
 
 
-def joint_metrics(folders: Sequence[Path], config: TrainConfig) -> dict[str, Any]:
+def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainConfig) -> dict[str, Any]:
     """Return the metrics of finished fold runs: pooled block with intervals, mean and spread, the parts."""
     parts = [_read(folder) for folder in folders]
-    pooled = pd.concat([_validation_rows(folder) for folder in folders], ignore_index=True)
     classes = tuple(parts[0]["data"]["classes"])
     number = {code: position for position, code in enumerate(classes)}
     true = pooled["true"].map(number).to_numpy(np.int64)
     probabilities = pooled[[f"p_{code}" for code in classes]].to_numpy(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)  # seven digits in the file
-    block = evaluate_predictions(true, probabilities, classes)
-    block["ci95"] = cluster_bootstrap(true, probabilities, pooled["lesion_id"].to_numpy(), classes, seed=config.seed)
+    predicted = pooled["predicted"].map(number).to_numpy(np.int64)
+    block = evaluate_predictions(true, probabilities, classes, predicted=predicted)
+    block["ci95"] = cluster_bootstrap(
+        true, probabilities, pooled["lesion_id"].to_numpy(), classes, seed=config.seed, predicted=predicted
+    )
     values = {name: [part["validation"][name] for part in parts] for name in _SCALARS}
-    leaked = sum(part["leakage"]["leaked_images"] for part in parts)
     return {
         "dermafuse": __version__,
         "research_use_only": True,
@@ -88,17 +98,28 @@ def joint_metrics(folders: Sequence[Path], config: TrainConfig) -> dict[str, Any
             name: {"mean": statistics.fmean(each), "standard_deviation": statistics.stdev(each), "values": each}
             for name, each in values.items()
         },
-        "leakage": {
-            **parts[0]["leakage"],
-            "shared_lesions": sum(part["leakage"]["shared_lesions"] for part in parts),
-            "leaked_images": leaked,
-            "validation_images": len(pooled),
-            "share": leaked / len(pooled),
-        },
+        "leakage": joint_leakage([part["leakage"] for part in parts]),
         "network": parts[0]["network"],
         "environment": parts[0]["environment"],
         "seconds": {key: round(sum(part["seconds"].get(key, 0.0) for part in parts), 3) for key in parts[0]["seconds"]},
     }
+
+
+def joint_leakage(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up the leakage of the folds: every image is in one validation part."""
+    sums = ("shared_lesions", "leaked_images", "validation_images")
+    total: dict[str, Any] = {**parts[0], **{name: sum(part[name] for part in parts) for name in sums}}
+    total["share"] = total["leaked_images"] / max(total["validation_images"], 1)
+    total["per_class"] = {
+        code: {
+            key: sum(part["per_class"][code][key] for part in parts if code in part["per_class"])
+            for key in ("leaked_images", "validation_images")
+        }
+        for code in parts[0]["per_class"]
+    }
+    for cell in total["per_class"].values():
+        cell["share"] = cell["leaked_images"] / max(cell["validation_images"], 1)
+    return total
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,23 +15,24 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from dermafuse import __version__
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import OutputError
-from dermafuse.evaluation.intervals import cluster_bootstrap
-from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.enrich import enriched
+from dermafuse.evaluation.report import make_report
+from dermafuse.evaluation.report_rows import rows_of_table
 from dermafuse.files import check_output_folder, folder_atomic, write_atomic
-from dermafuse.models.classifier import HeadSpec, parameter_counts
+from dermafuse.models.classifier import parameter_counts
 from dermafuse.models.weights import is_random
 from dermafuse.progress import Reporter, Silent
-from dermafuse.runtime.temperature import apply, fit_temperature
+from dermafuse.training.audit import AUDITS
 from dermafuse.training.config import TrainConfig, to_toml
-from dermafuse.training.fit import FitResult, fit, predict_logits
-from dermafuse.training.networks import Plan, inference_model, plan_network, trainable_model
-from dermafuse.training.prepare import Prepared, Side, choose_split, prepare
+from dermafuse.training.fit import FitResult, fit
+from dermafuse.training.judging import judge, predictions_table
+from dermafuse.training.networks import Plan, head_spec, inference_model, plan_network, trainable_model
+from dermafuse.training.prepare import Prepared, choose_split, prepare
 from dermafuse.training.run_folder import write_run
 
 #: Folder of partial work inside RUN.
@@ -75,6 +76,7 @@ def train_run(
     overwrite: bool = False,
     report: Reporter | None = None,
     fold: int | None = None,
+    audits: Sequence[str] = (),
 ) -> TrainedRun:
     """Train and judge one model, and leave a complete RUN folder.
 
@@ -87,6 +89,7 @@ def train_run(
         overwrite: replace a run that is there.
         report: who is told the progress.
         fold: number (from 0) of the fold of ``config.folds`` to hold out; ``None``: one 80/20 split.
+        audits: of ``training.audit.AUDITS``: further trainings of the same recipe that measure one effect each.
 
     Raises:
         DermafuseError: unusable data, settings or output folder.
@@ -107,7 +110,7 @@ def train_run(
     clock.lap("extract")
     checkpoints.mkdir(parents=True, exist_ok=True)
     write_atomic(checkpoints / "config.toml", to_toml(config))
-    head = head_spec(config, data)
+    head = head_spec(config, len(records.classes), data.encoder.width)
     model = trainable_model(plan, head, config)
     parameters = whole_parameters(model, plan)
     report.say(
@@ -120,7 +123,10 @@ def train_run(
     clock.lap("train")
     outcome = judge(model, data, config, records.classes)
     clock.lap("evaluate")
-    metrics = {
+    audited = {name: AUDITS[name](config, report) for name in audits}
+    clock.lap("audit")
+    table = predictions_table(data, outcome)
+    metrics: dict[str, Any] = {
         "dermafuse": __version__,
         "research_use_only": True,
         "announcements": warnings,
@@ -136,6 +142,7 @@ def train_run(
             "early_stopping_rows": config.early_stopping_rows,
             "monitor": config.monitor,
             "temperature": outcome.temperature,
+            "decision_offsets": None if outcome.offsets is None else outcome.offsets.tolist(),
         },
         "network": {
             "backbone": plan.backbone.name,
@@ -148,26 +155,19 @@ def train_run(
         },
         "environment": environment(),
         "seconds": clock.seconds,
+        **({"audits": audited} if audited else {}),
     }
+    metrics = enriched(metrics, rows_of_table(table, records.classes), records, seed=config.seed)
+    clock.lap("evaluate")
     with folder_atomic(out, overwrite=True) as folder:
         write_run(
             folder, config=config, plan=plan, model=model, head=head, data=data, outcome=outcome,
-            result=result, metrics=metrics, clock=clock.lap,
+            result=result, table=table, metrics=metrics, clock=clock.lap,
         )  # fmt: skip
+        if config.report:
+            make_report(folder, data=Path(config.data), title=out.resolve().name, report=report)
+            clock.lap("report")
     return TrainedRun(out, metrics, parameters)
-
-
-def head_spec(config: TrainConfig, data: Prepared) -> HeadSpec:
-    """Return the head that the configuration asks for, fitted to the data's classes and metadata."""
-    return HeadSpec(
-        classes=len(data.train.records.classes),
-        meta_width=data.encoder.width,
-        image_dropout=config.image_dropout,
-        meta_units=config.meta_units,
-        fusion=config.fusion,
-        fusion_dropout=config.fusion_dropout,
-        fusion_units=config.fusion_units,
-    )
 
 
 def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
@@ -243,43 +243,6 @@ def _fit(
             classes=classes, dropout=data.dropout, augment=augment, checkpoints=checkpoints,
             run=run_identity(config, data), on_step=on_step,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The judgement of a trained model.
-
-    Attributes:
-        block: the metrics block of the validation rows, with ``ci95``.
-        probabilities: side name -> float64 (n, k), calibrated.
-        temperature: fitted on the tuning rows; 1 where there are none.
-    """
-
-    block: dict[str, Any]
-    probabilities: dict[str, NDArray[np.float64]]
-    temperature: float
-
-
-def judge(model: keras.Model, data: Prepared, config: TrainConfig, classes: tuple[str, ...]) -> Outcome:
-    """Predict the held-out rows, fit the temperature on the tuning rows, measure the validation rows."""
-    temperature = 1.0
-    probabilities: dict[str, NDArray[np.float64]] = {}
-    if data.tuning is not None:
-        tuning = predict_logits(model, data.tuning.rows)
-        temperature = fit_temperature(tuning, data.tuning.rows.labels)
-        probabilities["tuning"] = apply(tuning, temperature)
-    probabilities["validation"] = apply(predict_logits(model, data.validation.rows), temperature)
-    return Outcome(measured(data.validation, probabilities["validation"], classes, config), probabilities, temperature)
-
-
-def measured(
-    side: Side, probabilities: NDArray[np.float64], classes: tuple[str, ...], config: TrainConfig
-) -> dict[str, Any]:
-    """Return the metrics block of one side, with 95 % intervals by bootstrap over lesions."""
-    block = evaluate_predictions(side.rows.labels, probabilities, classes)
-    groups = side.records.table["lesion_id"].to_numpy()
-    block["ci95"] = cluster_bootstrap(side.rows.labels, probabilities, groups, classes, seed=config.seed)
-    return block
 
 
 def whole_parameters(model: keras.Model, plan: Plan) -> dict[str, int]:

@@ -82,7 +82,10 @@ def fit(
     model.compile(
         optimizer=optimizer,
         loss=classification_loss(
-            priors, label_smoothing=config.label_smoothing, logit_adjustment=config.logit_adjustment
+            priors,
+            weights=class_weights(train.labels, classes, config.class_weighting),
+            label_smoothing=config.label_smoothing,
+            logit_adjustment=config.logit_adjustment,
         ),
         # One call of the compiled function an epoch where a step is far cheaper than calling it.
         steps_per_execution=steps if len(model.inputs[0].shape) == 2 else 1,
@@ -93,7 +96,6 @@ def fit(
     keeper = _EpochKeeper(model, watched, config, steps, checkpoints, run, on_step)
     start = keeper.restore()
     if not keeper.finished:
-        weights = class_weights(train.labels, classes, config.class_weighting)
         model.fit(
             training_batches(
                 train,
@@ -106,7 +108,6 @@ def fit(
             initial_epoch=start,
             epochs=config.epochs,
             steps_per_epoch=steps,
-            class_weight=None if config.class_weighting == "none" else dict(enumerate(weights.tolist())),
             callbacks=[keeper],
             shuffle=False,
             verbose=0,

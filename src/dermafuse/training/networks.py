@@ -167,6 +167,21 @@ def extraction_model(path: Path) -> ov.Model:
     return single
 
 
+def head_spec(config: TrainConfig, classes: int, meta_width: int) -> HeadSpec:
+    """Return the head that the configuration asks for, of ``classes`` answers and ``meta_width`` metadata columns."""
+    from dermafuse.models.classifier import HeadSpec
+
+    return HeadSpec(
+        classes=classes,
+        meta_width=meta_width,
+        image_dropout=config.image_dropout,
+        meta_units=config.meta_units,
+        fusion=config.fusion,
+        fusion_dropout=config.fusion_dropout,
+        fusion_units=config.fusion_units,
+    )
+
+
 def trainable_model(plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
     """Return the Keras model that trains: head alone, tail and head, or the whole network.
 

@@ -9,16 +9,22 @@ import tempfile
 from collections.abc import Iterator
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow and Keras; what they write to stderr is shown only if the import fails."""
+def load_tensorflow(*, threads: int = 0) -> None:
+    """Import TensorFlow and Keras; what they write to stderr is shown only if the import fails.
+
+    Args:
+        threads: that one operation may use; 0: TensorFlow's choice. Where TensorFlow is loaded already, in use by
+            the caller's own program, its setting is left alone.
+    """
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _held_stderr():
         import keras
-        import tensorflow  # noqa: F401
+        import tensorflow as tf
 
         keras.config.backend()
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -13,19 +13,17 @@ import pandas as pd
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from dermafuse.data.records import Records
-from dermafuse.diagnoses import DISCLAIMER, MALIGNANT, NAMES
+from dermafuse.diagnoses import MALIGNANT, NAMES
+from dermafuse.evaluation.model_card import model_card
 from dermafuse.files import sha256
 from dermafuse.models.classifier import HeadSpec
 from dermafuse.runtime.bundle import BundleContent, write_bundle
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.fit import FitResult
+from dermafuse.training.judging import Outcome
 from dermafuse.training.networks import Plan, deployable
 from dermafuse.training.pipeline import Rows, ordered_batches
-from dermafuse.training.prepare import Prepared, Side
-
-if TYPE_CHECKING:
-    from dermafuse.training.experiment import Outcome
+from dermafuse.training.prepare import Prepared
 
 #: The weights that Keras trained, beside the bundle.
 TRAINED_WEIGHTS: Final = "weights.safetensors"
@@ -44,17 +42,14 @@ def write_run(
     data: Prepared,
     outcome: Outcome,
     result: FitResult,
+    table: pd.DataFrame,
     metrics: Mapping[str, Any],
     clock: Callable[[str], None],
 ) -> None:
     """Write every file of a finished run into ``folder`` (a temporary one, renamed by the caller)."""
     (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
     pd.DataFrame(result.history).to_csv(folder / "history.csv", index=False)
-    sides = {"tuning": data.tuning, "validation": data.validation}
-    tables = [
-        predictions_table(side, outcome.probabilities[name], name) for name, side in sides.items() if side is not None
-    ]
-    pd.concat(tables).to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
+    table.to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
     if len(data.skipped):
         data.skipped.to_csv(folder / "skipped.csv", index=False)
     save_trained_weights(folder / TRAINED_WEIGHTS, model)
@@ -73,18 +68,6 @@ def save_trained_weights(path: Path, model: keras.Model) -> None:
     """
     tensors = {variable.path: np.array(variable) for variable in model.weights if "seed" not in variable.path}
     safetensors.numpy.save_file(tensors, path)
-
-
-def predictions_table(side: Side, probabilities: NDArray[np.float64], split: str) -> pd.DataFrame:
-    """Return image_id, lesion_id, split, true, predicted and one ``p_`` column a class."""
-    records: Records = side.records
-    table = records.table[["image_id", "lesion_id"]].copy()
-    table["split"] = split
-    table["true"] = records.table["label"].to_numpy()
-    table["predicted"] = np.array(records.classes)[probabilities.argmax(axis=1)]
-    for position, code in enumerate(records.classes):
-        table[f"p_{code}"] = probabilities[:, position]
-    return table
 
 
 def bundle_content(
@@ -108,7 +91,7 @@ def bundle_content(
         names={code: NAMES.get(code, code) for code in classes},
         malignant=tuple(code for code in classes if known and code in MALIGNANT),
         temperature=outcome.temperature,
-        offsets=None,
+        offsets=None if outcome.offsets is None else tuple(outcome.offsets.tolist()),
         prediction_set=None,
         ood=None,
         info={
@@ -119,7 +102,7 @@ def bundle_content(
             "fusion": head.fusion,
             "announcements": list(metrics["announcements"]),
         },
-        card=model_card(config, plan, metrics),
+        card=model_card(metrics, config.model_dump()),
     )
 
 
@@ -154,30 +137,6 @@ def _subset(rows: Rows, chosen: NDArray[np.int64]) -> Any:
 
     images = rows.images.subset(chosen) if isinstance(rows.images, RowTable) else [rows.images[i] for i in chosen]
     return ordered_batches(Rows(images, rows.meta[chosen], rows.labels[chosen], rows.image_size), batch_size=64)
-
-
-def model_card(config: TrainConfig, plan: Plan, metrics: Mapping[str, Any]) -> str:
-    """Return the bundle's README: what it is, how good, on what, and what it must not be used for."""
-    block = metrics["validation"]
-    lines = [
-        "# dermafuse model",
-        "",
-        f"**{DISCLAIMER}**",
-        "",
-        *(f"- {text}" for text in metrics["announcements"]),
-        "",
-        f"Recipe `{config.recipe}`, backbone `{plan.backbone.name}` ({plan.weights}), {plan.image_size} px input, "
-        f"fusion `{config.fusion}`; {config.split}-level split, seed {config.seed}.",
-        "",
-        f"| metric | validation ({block['n']:,} images) | 95 % interval |",
-        "|---|---|---|",
-    ]
-    for name in ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "macro_auroc"):
-        low, high = block["ci95"].get(name) or (None, None)
-        span = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-        value = block[name]
-        lines.append(f"| {name} | {'' if value is None else f'{value:.3f}'} | {span} |")
-    return "\n".join(lines) + "\n"
 
 
 def _hashes(folder: Path) -> dict[str, str]:

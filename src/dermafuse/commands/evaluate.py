@@ -1,0 +1,64 @@
+"""``dermafuse evaluate RUN --data DATA --out DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dermafuse.commands import show
+from dermafuse.diagnoses import DISCLAIMER
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser(
+        "evaluate",
+        parents=[common],
+        help="judge a model on any labelled data set",
+        description="Predict every image of a labelled data set in a known layout (metadata may be absent) and judge "
+        f"the predictions; leaves metrics.json, predictions.csv and report.html in DIR. {DISCLAIMER}",
+    )
+    verb.add_argument("run", metavar="RUN", type=Path, help="a RUN or bundle folder")
+    verb.add_argument("--data", metavar="DATA", type=Path, required=True, help="folder of a known layout, or a .toml")
+    verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
+    verb.add_argument("--overwrite", action="store_true", help="replace DIR")
+    verb.add_argument("--max-bad", metavar="SHARE", type=float, default=0.01, help="unusable rows allowed (0.01)")
+    verb.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto", help="arithmetic (default auto)")
+    verb.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap intervals")
+    verb.add_argument("--json", action="store_true", help="print the metrics as JSON instead of tables")
+    verb.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge one model."""
+    from dermafuse.evaluation.evaluate import evaluate_bundle
+    from dermafuse.progress import Terminal
+
+    metrics = evaluate_bundle(
+        arguments.run,
+        arguments.data,
+        arguments.out,
+        max_bad=arguments.max_bad,
+        overwrite=arguments.overwrite,
+        precision=arguments.precision,
+        seed=arguments.seed,
+        report=Terminal(),
+    )
+    if arguments.json:
+        print(json.dumps(metrics, indent=2, allow_nan=False))
+    else:
+        show_evaluation(metrics, arguments.out)
+    return 0
+
+
+def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
+    """Print the closing tables of an evaluation."""
+    from dermafuse.evaluation.summary import summary
+
+    show(*summary(metrics["test"], f"{out}: test, {metrics['test']['n']:,} images"))
+    for text in metrics["announcements"]:
+        print(text)
+    print(f"The report is in {out / 'report.html'}. {DISCLAIMER}")

@@ -1,0 +1,33 @@
+"""``dermafuse report RUN``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dermafuse.diagnoses import DISCLAIMER
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser(
+        "report",
+        parents=[common],
+        help="one self-contained page from a run or an evaluation",
+        description="Write report.html and figures/ (SVG, PNG, CSV) into a RUN folder, or one that evaluate made. "
+        f"{DISCLAIMER}",
+    )
+    verb.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run or evaluation")
+    verb.add_argument("--data", metavar="DATA", type=Path, help="where the images are now (default: as in the run)")
+    verb.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the page."""
+    from dermafuse.evaluation.report import make_report
+    from dermafuse.progress import Terminal
+
+    page = make_report(arguments.run, data=arguments.data, report=Terminal())
+    print(f"The report is in {page}. {DISCLAIMER}")
+    return 0
