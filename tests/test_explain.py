@@ -43,27 +43,6 @@ def explainer(predictor):
 # --- the head and its gradient against TensorFlow
 
 
-def film(keras, features, meta):
-    """Feature-wise modulation of the map before it is pooled."""
-    scale = keras.layers.Dense(CHANNELS)(meta)
-    shift = keras.layers.Dense(CHANNELS)(meta)
-    shaped = [keras.layers.Reshape((1, 1, CHANNELS))(part) for part in (scale, shift)]
-    return keras.layers.GlobalAveragePooling2D()(features * (1.0 + shaped[0]) + shaped[1])
-
-
-def gated(keras, features, meta):
-    pooled = keras.layers.GlobalAveragePooling2D()(features)
-    gate = keras.layers.Dense(CHANNELS, activation="sigmoid")(meta)
-    return keras.layers.LayerNormalization()(keras.layers.Multiply()([pooled, gate]))
-
-
-def metablock(keras, features, meta):
-    """Pacheco & Krohling 2021: sigmoid(tanh(x * f(meta)) + g(meta))."""
-    pooled = keras.layers.GlobalAveragePooling2D()(features)
-    f, g = keras.layers.Dense(CHANNELS)(meta), keras.layers.Dense(CHANNELS)(meta)
-    return keras.ops.sigmoid(keras.ops.tanh(pooled * f) + g)
-
-
 def attention(keras, features, meta):
     """Metadata asks, positions answer."""
     tokens = keras.layers.Reshape((16, CHANNELS))(features)
@@ -82,8 +61,8 @@ def pieces(keras, features, meta):
     return joined / (1.5 + keras.ops.sqrt(keras.ops.sum(joined**2, axis=-1, keepdims=True) + 1e-3))
 
 
-OWN_FUSIONS = ("concat", "image_only", "metadata_only")
-OTHER_FUSIONS = (film, gated, metablock, attention, pieces)
+OWN_FUSIONS = ("concat", "film", "gated", "metablock", "cross_attention", "image_only", "metadata_only")
+OTHER_FUSIONS = (attention, pieces)
 
 
 def keras_network(fusion, width=WIDTH):

@@ -59,8 +59,9 @@ def build_head(
     """
     layers = keras.layers
     inputs: dict[str, Any] = {"image_input": image_input}
-    pooled = features
+    pooled, feature_map = features, None
     if len(features.shape) == 4:  # kept in the graph even where the fusion ignores the image: explanations read it
+        feature_map = features
         pooled = layers.GlobalAveragePooling2D(name="image_pool")(features)  # (batch, c)
     image_vector = layers.Dropout(head.image_dropout, seed=seed, name="image_dropout")(pooled)
 
@@ -71,7 +72,7 @@ def build_head(
         for index, units in enumerate(head.meta_units, start=1):
             meta_vector = layers.Dense(units, activation="relu", name=f"meta_dense_{index}")(meta_vector)
 
-    fused = fuse(head.fusion, image_vector, meta_vector)
+    fused = fuse(head.fusion, image_vector, meta_vector, feature_map)
     fused = layers.Dropout(head.fusion_dropout, seed=seed + 1, name="fusion_dropout")(fused)
     fused = layers.Dense(head.fusion_units, activation="relu", name="fusion_dense")(fused)
     logits = layers.Dense(head.classes, name="logits", dtype="float32")(fused)  # (batch, classes)

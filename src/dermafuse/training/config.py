@@ -38,7 +38,7 @@ class TrainConfig(BaseModel):
     unfreeze_from: str | None = Field(None, description="first trained stage; none: frozen; 'all': everything")
     image_dropout: float = Field(0.3, ge=0, lt=1)
     meta_units: tuple[int, ...] = (32, 16)
-    fusion: Literal["concat", "image_only", "metadata_only"] = "concat"
+    fusion: Literal["concat", "film", "gated", "metablock", "cross_attention", "image_only", "metadata_only"] = "concat"
     fusion_dropout: float = Field(0.4, ge=0, lt=1)
     fusion_units: int = Field(64, ge=1)
     missing_indicators: bool = False
@@ -86,6 +86,11 @@ class TrainConfig(BaseModel):
             raise ConfigError(
                 "views=8 belongs to cached activations; with unfreeze_from=all the images are augmented instead: "
                 "set views=1."
+            )
+        if self.fusion == "metadata_only" and (self.unfreeze_from is not None or not self.cache):
+            raise ConfigError(
+                "fusion=metadata_only ignores the image, so there is nothing to fine-tune: set unfreeze_from=none "
+                "and cache=true."
             )
         return self
 

@@ -122,7 +122,9 @@ def predict_logits(model: keras.Model, rows: Rows, *, view: int = 0) -> NDArray[
     step = getattr(model, "_dermafuse_infer", None)
     if step is None:
         # Reused between epochs: tracing costs more than running a cached head.
-        step = model._dermafuse_infer = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+        step = model._dermafuse_infer = tf.function(
+            lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False
+        )
     batches = ordered_batches(rows, batch_size=_EVALUATION_BATCH, view=view)
     return np.concatenate([step(inputs).numpy() for inputs, _ in batches])
 

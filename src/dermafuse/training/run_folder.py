@@ -107,10 +107,10 @@ def bundle_content(
 
 
 def head_tensors(model: keras.Model) -> dict[str, NDArray[np.float32]]:
-    """Return kernels and biases of all that stands behind the pooled features, as ``layer/kernel``."""
+    """Return kernels and biases of all that stands behind the pooled features, by path (``layer/kernel``)."""
     prefixes = ("meta_", "fusion_", "logits")
     return {
-        f"{layer.name}/{variable.name}": np.array(variable, dtype=np.float32)
+        variable.path: np.array(variable, dtype=np.float32)
         for layer in model.layers
         if layer.name.startswith(prefixes)
         for variable in layer.weights
