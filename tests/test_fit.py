@@ -81,6 +81,16 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     assert not np.allclose(first.get_layer("logits").kernel, second.get_layer("logits").kernel)
 
 
+def test_deferred_class_weights_begin_to_count_in_their_epoch(tmp_path: Path) -> None:
+    def losses(**options: object) -> list[float]:
+        return [entry["loss"] for entry in train(tmp_path, settings(epochs=4, patience=9, **options))[1].history]
+
+    plain = losses(class_weighting="none")
+    deferred = losses(class_weighting="balanced", deferred_weighting=0.5)
+    assert deferred[:2] == pytest.approx(plain[:2], rel=1e-6)
+    assert deferred[2:] != pytest.approx(plain[2:], rel=1e-3)
+
+
 RICH = {
     "schedule": "cosine", "warmup_epochs": 1.0, "weight_decay": 0.01, "ema": 0.9, "label_smoothing": 0.05,
     "class_weighting": "inverse_sqrt", "monitor": "macro_f1", "metadata_dropout": 0.3, "logit_adjustment": 0.5,

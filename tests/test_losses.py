@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from dermafuse.training.losses import class_weights, classification_loss
+from dermafuse.training.losses import ClassificationLoss, class_weights
 
 LABELS = np.array([0] * 50 + [1] * 8 + [2] * 2)
 
@@ -33,21 +33,30 @@ def test_a_class_without_rows_weighs_nothing(weighting: str) -> None:
     assert np.isfinite(weights).all()
 
 
-def reference(logits: np.ndarray, labels: np.ndarray, priors: np.ndarray, eps: float, tau: float) -> float:
-    adjusted = logits + tau * np.log(priors)
+COUNTS = np.array([70, 20, 10])
+
+
+def reference(
+    logits: np.ndarray, labels: np.ndarray, eps: float, tau: float, gamma: float = 0.0, margin: float = 0.0
+) -> float:
+    truth = np.eye(3)[labels]
+    adjusted = logits + tau * np.log(COUNTS / 100) - truth * margin * (10 / COUNTS) ** 0.25
     log_p = adjusted - np.log(np.exp(adjusted).sum(axis=1, keepdims=True))
-    target = np.eye(3)[labels] * (1 - eps) + eps / 3
-    return float(-(target * log_p).sum(axis=1).mean())
+    target = truth * (1 - eps) + eps / 3
+    focus = (1 - np.exp((truth * log_p).sum(axis=1))) ** gamma
+    return float((-(target * log_p).sum(axis=1) * focus).mean())
 
 
-@pytest.mark.parametrize(("eps", "tau"), [(0.0, 0.0), (0.1, 0.0), (0.0, 1.0), (0.05, 0.5)])
-def test_the_loss_is_its_closed_form(eps: float, tau: float) -> None:
+@pytest.mark.parametrize(
+    ("eps", "tau", "gamma", "margin"),
+    [(0, 0, 0, 0), (0.1, 0, 0, 0), (0, 1, 0, 0), (0.05, 0.5, 0, 0), (0, 0, 2, 0), (0, 0, 0, 0.5), (0.1, 1, 1.5, 0.5)],
+)
+def test_the_loss_is_its_closed_form(eps: float, tau: float, gamma: float, margin: float) -> None:
     logits = np.random.default_rng(0).normal(size=(20, 3))
     labels = np.arange(20) % 3
-    priors = np.array([0.7, 0.2, 0.1])
-    loss = classification_loss(priors, label_smoothing=eps, logit_adjustment=tau)
+    loss = ClassificationLoss(COUNTS, label_smoothing=eps, logit_adjustment=tau, focal_gamma=gamma, margin=margin)
     got = float(loss(labels, keras.ops.convert_to_tensor(logits, "float32")))
-    assert got == pytest.approx(reference(logits, labels, priors, eps, tau), rel=1e-5)
+    assert got == pytest.approx(reference(logits, labels, eps, tau, gamma, margin), rel=1e-5)
 
 
 def test_class_weights_in_the_loss_are_those_of_kerass_class_weight() -> None:
@@ -56,5 +65,5 @@ def test_class_weights_in_the_loss_are_those_of_kerass_class_weight() -> None:
     labels = np.arange(20) % 3
     keras_own = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     expected = float(keras_own(labels, logits, sample_weight=weights[labels]))
-    got = float(classification_loss(np.full(3, 1 / 3), weights=weights)(labels, keras.ops.convert_to_tensor(logits)))
+    got = float(ClassificationLoss(COUNTS, weights=weights)(labels, keras.ops.convert_to_tensor(logits)))
     assert got == pytest.approx(expected, rel=1e-5)

@@ -54,6 +54,11 @@ class TrainConfig(BaseModel):
     class_weighting: Literal["none", "balanced", "inverse_sqrt", "effective_number"] = "balanced"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     logit_adjustment: float = Field(0.0, ge=0, description="tau of Menon et al. 2021; 0: none")
+    focal_gamma: float = Field(0.0, ge=0, le=10, description="gamma of Lin et al. 2017; 0: none")
+    margin: float = Field(0.0, ge=0, le=10, description="largest margin of LDAM, Cao et al. 2019; 0: none")
+    deferred_weighting: float = Field(
+        0.0, ge=0, lt=1, description="share of the epochs before class weights count (Cao et al. 2019)"
+    )
     metadata_dropout: float = Field(0.0, ge=0, lt=1, description="chance that a record loses all metadata")
     field_dropout: float = Field(0.0, ge=0, lt=1, description="chance that a record loses one field")
     views: Literal[1, 8] = 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dermafuse.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.losses import class_weights, classification_loss
+from dermafuse.training.losses import ClassificationLoss, class_weights
 from dermafuse.training.monitors import BETTER_IF_LARGER, monitor_values
 from dermafuse.training.pipeline import MetadataDropout, Rows, ordered_batches, training_batches
 
@@ -77,16 +77,18 @@ def fit(
     """
     started = time.perf_counter()
     steps = math.ceil(len(train) / config.batch_size)
-    priors = np.bincount(train.labels, minlength=classes) / len(train)
+    loss = ClassificationLoss(
+        np.bincount(train.labels, minlength=classes),
+        label_smoothing=config.label_smoothing,
+        logit_adjustment=config.logit_adjustment,
+        focal_gamma=config.focal_gamma,
+        margin=config.margin,
+    )
+    weighting = _Weighting(loss, class_weights(train.labels, classes, config.class_weighting), config)
     optimizer = make_optimizer(config, steps)
     model.compile(
         optimizer=optimizer,
-        loss=classification_loss(
-            priors,
-            weights=class_weights(train.labels, classes, config.class_weighting),
-            label_smoothing=config.label_smoothing,
-            logit_adjustment=config.logit_adjustment,
-        ),
+        loss=loss,
         # One call of the compiled function an epoch where a step is far cheaper than calling it.
         steps_per_execution=steps if len(model.inputs[0].shape) == 2 else 1,
         # XLA on CPU is 12 times slower on these convolutions than oneDNN (measured).
@@ -108,7 +110,7 @@ def fit(
             initial_epoch=start,
             epochs=config.epochs,
             steps_per_epoch=steps,
-            callbacks=[keeper],
+            callbacks=[weighting, keeper],
             shuffle=False,
             verbose=0,
         )
@@ -148,6 +150,20 @@ def make_optimizer(config: TrainConfig, steps_an_epoch: int) -> keras.optimizers
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer
     return keras.optimizers.Adam(rate, **average)
+
+
+class _Weighting(keras.callbacks.Callback):
+    """Gives the loss its class weights, from the epoch on in which they are to count."""
+
+    def __init__(self, loss: ClassificationLoss, weights: NDArray[np.float64], config: TrainConfig) -> None:
+        super().__init__()
+        self._loss = loss
+        self._weights = weights
+        self._first = round(config.deferred_weighting * config.epochs)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        present = (self._weights > 0).astype(np.float64)
+        self._loss.class_weights.assign(self._weights if epoch >= self._first else present)
 
 
 class _EpochKeeper(keras.callbacks.Callback):
