@@ -14,16 +14,35 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
     verb = verbs.add_parser("check", parents=[common], help="what is in a data set, what is wrong, what would leak")
     verb.add_argument("data", metavar="DATA", type=Path, help="folder of a known layout, or a .toml of your own table")
+    verb.add_argument("--split", choices=("lesion", "image"), help="judge this split, made as training would make it")
+    verb.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
+    verb.add_argument(
+        "--model",
+        metavar="RUN",
+        type=Path,
+        help="a trained model: its embeddings help to find near-duplicates (slower)",
+    )
+    verb.add_argument(
+        "--croissant", metavar="FOLDER", type=Path, help="also describe the data: croissant.json, records.csv"
+    )
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(handler=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check a data set."""
-    from dermafuse.data.check import check_dataset, describe
+    from dermafuse.data.readers import read_dataset
+    from dermafuse.evaluation.check import check_records, describe
     from dermafuse.progress import Terminal
 
-    found = check_dataset(arguments.data, Terminal())
+    report = Terminal()
+    # Whether or not every image has a diagnosis: that, too, is something to find out.
+    records = read_dataset(arguments.data, labelled=False)
+    found = check_records(records, report, split=arguments.split, seed=arguments.seed, model=arguments.model)
+    if arguments.croissant is not None:
+        from dermafuse.data.croissant import write_croissant
+
+        report.say(f"Wrote {write_croissant(records, arguments.croissant)}; its paths are relative to the data folder.")
     if arguments.json:
         print(json.dumps(found, indent=2, allow_nan=False))
     else:

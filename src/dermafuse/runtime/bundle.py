@@ -12,7 +12,8 @@
 
 Every network takes ``image_input`` uint8 (batch, s, s, 3) and, where it uses metadata, ``meta_input`` float32
 (batch, w), and gives ``logits`` float32 (batch, k), ``feature_map`` (batch, h, w, c) and ``embedding``
-(batch, c). The hashes show damage and tampering with single files, not who made the bundle.
+(batch, c); and, where the out-of-distribution rule looks at it, ``ood_features`` (batch, 2 m). The hashes show damage
+and tampering with single files, not who made the bundle.
 """
 
 from __future__ import annotations
@@ -279,7 +280,7 @@ def _check_fit(content: BundleContent, folder: Path) -> None:
         needed = {"mahalanobis": ("ood/means", "ood/whitening"), "knn": ("ood/bank",)}
         for array in needed.get(content.ood.method, ()) if content.ood else ():
             side = 0 if array == "ood/whitening" else 1
-            if array not in head or head[array].ndim != 2 or head[array].shape[side] != network.channels:
+            if array not in head or head[array].ndim != 2 or head[array].shape[side] != network.ood_width:
                 raise BundleError(f"{folder}: head.safetensors lacks a usable '{array}' of {name}.")
     if sizes[0] != content.image_size:
         raise BundleError(f"{folder}: image_size is {content.image_size}, but the network takes {sizes[0]} pixels.")

@@ -21,7 +21,7 @@ from dermafuse.runtime.attribution import MAX_PLAYERS, grad_cam, shapley
 from dermafuse.runtime.decision import strangeness
 from dermafuse.runtime.engine import Engine
 from dermafuse.runtime.headgraph import HeadGraph
-from dermafuse.runtime.network import EMBEDDING, FEATURE_MAP, LOGITS, META_INPUT, inference_model
+from dermafuse.runtime.network import FEATURE_MAP, LOGITS, META_INPUT, check_network, inference_model
 from dermafuse.runtime.prediction import ImageSource, Prediction
 from dermafuse.runtime.predictor import Predictor
 
@@ -130,9 +130,12 @@ class Explainer:
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self._bundle = bundle = predictor.bundle
-        outputs = (FEATURE_MAP, EMBEDDING, LOGITS)
+        networks = [
+            check_network(model, len(bundle.classes), bundle.encoder.width, str(bundle.path)) for model in bundle.models
+        ]
         self._engines = [
-            Engine(inference_model(model, outputs), precision="f32", mode="latency") for model in bundle.models
+            Engine(inference_model(model, (FEATURE_MAP, network.ood_output, LOGITS)), precision="f32", mode="latency")
+            for model, network in zip(bundle.models, networks, strict=True)
         ]
         self._heads = [HeadGraph(model) for model in bundle.models]
         self._takes_metadata = [any(META_INPUT in port.get_names() for port in model.inputs) for model in bundle.models]
@@ -186,13 +189,13 @@ class Explainer:
             # The feature map does not depend on the metadata; the logits are computed again by the head.
             blank_meta = self._bundle.encoder.absent()[np.newaxis]
             inputs = (picture, blank_meta) if self._takes_metadata[index] else (picture,)
-            features, embedding, logits = (output[0].copy() for output in engine.infer(*inputs))
+            features, vector, logits = (output[0].copy() for output in engine.infer(*inputs))
             arrays = self._bundle.member_head(index)
             mean = arrays.get("baseline/embedding")
             blank = None if mean is None else np.broadcast_to(mean.astype(np.float32), features.shape)
             seen.append(_Seen(self._heads[index], features, blank, self._takes_metadata[index]))
             if self._bundle.ood is not None:
-                scores.append(strangeness(self._bundle.ood, logits, embedding, arrays))
+                scores.append(strangeness(self._bundle.ood, logits, vector, arrays))
         return seen, float(np.mean(scores)) if scores else None
 
     def _probabilities(self, seen: Sequence[_Seen], meta: npt.NDArray[np.float32], *, image: bool = True) -> Floats:

@@ -14,6 +14,8 @@ META_INPUT = "meta_input"
 LOGITS = "logits"
 FEATURE_MAP = "feature_map"
 EMBEDDING = "embedding"
+#: What the out-of-distribution score looks at, where a network has it (`dermafuse.runtime.ood_features`).
+OOD_FEATURES = "ood_features"
 
 #: Images larger than this are no use to a classifier and would only exhaust the memory.
 _MAX_SIDE = 2048
@@ -21,11 +23,21 @@ _MAX_SIDE = 2048
 
 @dataclass(frozen=True)
 class Network:
-    """What is known of a checked network: input side in pixels, channels of the feature map, metadata in use."""
+    """What is known of a checked network.
+
+    Attributes:
+        image_size: input side in pixels.
+        channels: of the feature map.
+        takes_metadata: whether it has a metadata input.
+        ood_output: name of the output that out-of-distribution scores look at.
+        ood_width: its width.
+    """
 
     image_size: int
     channels: int
     takes_metadata: bool
+    ood_output: str
+    ood_width: int
 
 
 def check_network(model: ov.Model, classes: int, meta_width: int, where: str) -> Network:
@@ -59,7 +71,13 @@ def check_network(model: ov.Model, classes: int, meta_width: int, where: str) ->
     features = _shape(outputs[FEATURE_MAP], FEATURE_MAP, ov.Type.f32, [None, None, None, embedding[1]], where)
     if None in features[1:] or embedding[1] is None:
         raise BundleError(f"{where} has a feature map of no fixed size; export the model again.")
-    return Network(side, embedding[1], META_INPUT in inputs)
+    ood_output, ood_width = EMBEDDING, embedding[1]
+    if OOD_FEATURES in outputs:
+        width = _shape(outputs[OOD_FEATURES], OOD_FEATURES, ov.Type.f32, [None, None], where)[1]
+        if width is None:
+            raise BundleError(f"{where} has an output '{OOD_FEATURES}' of no fixed size; export the model again.")
+        ood_output, ood_width = OOD_FEATURES, width
+    return Network(side, embedding[1], META_INPUT in inputs, ood_output, ood_width)
 
 
 def inference_model(model: ov.Model, outputs: Sequence[str]) -> ov.Model:

@@ -18,7 +18,7 @@ from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.bundle_files import printable
 from dermafuse.runtime.decision import choose_label, prediction_set, strangeness
 from dermafuse.runtime.engine import Engine, Precision
-from dermafuse.runtime.network import EMBEDDING, LOGITS, Network, check_network, inference_model
+from dermafuse.runtime.network import LOGITS, Network, check_network, inference_model
 from dermafuse.runtime.ordered import ordered_map
 from dermafuse.runtime.prediction import ImageSource, Prediction, Query, Views
 
@@ -55,10 +55,10 @@ class Predictor:
         threads: int = 0,
     ) -> None:
         self.bundle = bundle
-        outputs = (LOGITS,) if bundle.ood is None else (LOGITS, EMBEDDING)
         members = []
         for index, model in enumerate(bundle.models):
             network = check_network(model, len(bundle.classes), bundle.encoder.width, str(bundle.path))
+            outputs = (LOGITS,) if bundle.ood is None else (LOGITS, network.ood_output)
             try:
                 engine = Engine(inference_model(model, outputs), precision=precision, mode=mode, threads=threads)
             except RuntimeError as error:
@@ -196,10 +196,10 @@ class Predictor:
             for number in range(views):
                 picture = pictures[size] if number == 0 else view(pictures[size], number)
                 inputs = (picture[np.newaxis], meta) if member.network.takes_metadata else (picture[np.newaxis],)
-                logits, *embedding = member.engine.infer(*inputs)
+                logits, *vector = member.engine.infer(*inputs)
                 probabilities.append(temperature.apply(logits[0], self.bundle.temperature))
                 if self.bundle.ood is not None and number == 0:
-                    strange.append(strangeness(self.bundle.ood, logits[0], embedding[0][0], member.head))
+                    strange.append(strangeness(self.bundle.ood, logits[0], vector[0][0], member.head))
         return self.conclude(np.mean(probabilities, axis=0), float(np.mean(strange)) if strange else None, missing)
 
     def check_fields(self, given: Iterable[str]) -> None:

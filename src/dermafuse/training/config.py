@@ -76,6 +76,9 @@ class TrainConfig(BaseModel):
         "argmax", description="prior: offsets against the class priors, their strength fitted on the tuning rows"
     )
 
+    uncertainty: bool = Field(True, description="fit prediction sets and the out-of-distribution flag")
+    coverage: float = Field(0.9, gt=0, lt=1, description="share of prediction sets that hold the true class")
+
     # how it is run
     report: bool = Field(True, description="write report.html and figures/ at the end")
     cache: bool = Field(True, description="frozen part once through the engine; false: the literal recipe")

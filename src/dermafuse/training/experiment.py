@@ -20,6 +20,7 @@ from dermafuse import __version__
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import OutputError
+from dermafuse.evaluation.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.report import make_report
 from dermafuse.evaluation.report_rows import rows_of_table
@@ -30,8 +31,8 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.training.audit import AUDITS
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.fit import FitResult, fit
-from dermafuse.training.judging import judge, predictions_table
-from dermafuse.training.networks import Plan, head_spec, inference_model, plan_network, trainable_model
+from dermafuse.training.judging import fit_uncertainty, judge, predictions_table
+from dermafuse.training.networks import Plan, deployable, head_spec, inference_model, plan_network, trainable_model
 from dermafuse.training.prepare import Prepared, choose_split, prepare
 from dermafuse.training.run_folder import write_run
 
@@ -106,7 +107,8 @@ def train_run(
         report.warn(warning)
     clock.lap("read")
     keras.utils.set_random_seed(config.seed)
-    data = prepare(records, config, plan, report, choose_split(records, config, fold))
+    split = choose_split(records, config, fold)
+    data = prepare(records, config, plan, report, split)
     clock.lap("extract")
     checkpoints.mkdir(parents=True, exist_ok=True)
     write_atomic(checkpoints / "config.toml", to_toml(config))
@@ -122,6 +124,8 @@ def train_run(
     model = inference_model(model, plan, head, config)
     clock.lap("train")
     outcome = judge(model, data, config, records.classes)
+    network = deployable(model, plan, config)
+    uncertainty = fit_uncertainty(network, data, outcome, config, report)
     clock.lap("evaluate")
     audited = {name: AUDITS[name](config, report) for name in audits}
     clock.lap("audit")
@@ -156,13 +160,14 @@ def train_run(
         "environment": environment(),
         "seconds": clock.seconds,
         **({"audits": audited} if audited else {}),
+        **check_data(records, split=split, report=report).to_dict(),
     }
     metrics = enriched(metrics, rows_of_table(table, records.classes), records, seed=config.seed)
     clock.lap("evaluate")
     with folder_atomic(out, overwrite=True) as folder:
         write_run(
-            folder, config=config, plan=plan, model=model, head=head, data=data, outcome=outcome,
-            result=result, table=table, metrics=metrics, clock=clock.lap,
+            folder, config=config, plan=plan, model=model, network=network, head=head, data=data, outcome=outcome,
+            uncertainty=uncertainty, result=result, table=table, metrics=metrics, clock=clock.lap,
         )  # fmt: skip
         if config.report:
             make_report(folder, data=Path(config.data), title=out.resolve().name, report=report)

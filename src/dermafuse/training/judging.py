@@ -7,19 +7,23 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+import openvino as ov
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from dermafuse.evaluation.fit_uncertainty import FittedFlag, Measured, fit_flag, fit_sets
 from dermafuse.evaluation.intervals import cluster_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.progress import Reporter
+from dermafuse.runtime.bundle_schema import PredictionSets
 from dermafuse.runtime.temperature import apply, fit_temperature
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.fit import predict_logits
 from dermafuse.training.prepare import Prepared, Side
 
-#: Strengths of the prior correction that are tried.
-_STRENGTHS: Final = np.linspace(0.0, 1.0, 21)
+#: Strengths of the prior correction that are tried; below 0 where class weights in the loss overdid it already.
+_STRENGTHS: Final = np.linspace(-0.5, 1.0, 31)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,44 @@ def judge(model: keras.Model, data: Prepared, config: TrainConfig, classes: tupl
     return Outcome(block, probabilities, predicted, temperature, offsets, tuning)
 
 
+@dataclass(frozen=True)
+class Uncertainty:
+    """What the bundle says beside the probabilities; ``None``: it could not be fitted, or was not asked for."""
+
+    sets: PredictionSets | None = None
+    flag: FittedFlag | None = None
+
+
+def fit_uncertainty(
+    network: ov.Model, data: Prepared, outcome: Outcome, config: TrainConfig, report: Reporter
+) -> Uncertainty:
+    """Fit prediction sets and the out-of-distribution flag on rows that are not reported; measure them on the others.
+
+    What was measured joins ``outcome.block`` as ``prediction_sets`` and ``out_of_distribution``.
+    """
+    if not config.uncertainty:
+        return Uncertainty()
+
+    def measured_side(side: Side, name: str) -> Measured:
+        return Measured(side.records, outcome.probabilities[name], side.rows.labels)
+
+    tuning = None if data.tuning is None else measured_side(data.tuning, "tuning")
+    sets, coverage = fit_sets(tuning, measured_side(data.validation, "validation"), alpha=1.0 - config.coverage)
+    flag = fit_flag(
+        network,
+        data.train.records,
+        None if data.tuning is None else data.tuning.records,
+        data.validation.records,
+        seed=config.seed,
+        report=report,
+    )
+    if coverage is not None:
+        outcome.block["prediction_sets"] = coverage
+    if flag is not None:
+        outcome.block["out_of_distribution"] = flag.block
+    return Uncertainty(sets, flag)
+
+
 def decide(probabilities: NDArray[np.float64], offsets: NDArray[np.float64] | None) -> NDArray[np.int64]:
     """Return the decision of each row, int64 (n,): the largest ``log p + offset``."""
     scores = probabilities
@@ -74,7 +116,7 @@ def decide(probabilities: NDArray[np.float64], offsets: NDArray[np.float64] | No
 def fit_offsets(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], priors: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return decision offsets ``-tau log(prior)``, tau in 0..1 the best of 21 for these rows.
+    """Return decision offsets ``-tau log(prior)``, tau in -0.5..1 the best of 31 for these rows.
 
     Dividing posteriors by class priors aims at balanced accuracy (Menon et al. 2021, "Long-tail learning via logit
     adjustment", post-hoc form); not dividing, at accuracy. One number is fitted, not one a class: the rarest classes

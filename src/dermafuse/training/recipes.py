@@ -16,6 +16,7 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
         "class_weighting": "balanced",
         "patience": 5,
         "monitor": "loss",
+        "uncertainty": False,  # not in the recipe, and it keeps no rows on which sets could be fitted
     },
     # Leak-free and fine-tuned from a cut: cached activations of 8 views in front of block5, a trained tail,
     # metadata dropout with missing indicators, stopping and temperature on held-out training lesions.

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+import openvino as ov
 import pandas as pd
 import safetensors.numpy
 from numpy.typing import NDArray
@@ -20,8 +21,8 @@ from dermafuse.models.classifier import HeadSpec
 from dermafuse.runtime.bundle import BundleContent, write_bundle
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.fit import FitResult
-from dermafuse.training.judging import Outcome
-from dermafuse.training.networks import Plan, deployable
+from dermafuse.training.judging import Outcome, Uncertainty
+from dermafuse.training.networks import Plan
 from dermafuse.training.pipeline import Rows, ordered_batches
 from dermafuse.training.prepare import Prepared
 
@@ -38,9 +39,11 @@ def write_run(
     config: TrainConfig,
     plan: Plan,
     model: keras.Model,
+    network: ov.Model,
     head: HeadSpec,
     data: Prepared,
     outcome: Outcome,
+    uncertainty: Uncertainty,
     result: FitResult,
     table: pd.DataFrame,
     metrics: Mapping[str, Any],
@@ -53,7 +56,9 @@ def write_run(
     if len(data.skipped):
         data.skipped.to_csv(folder / "skipped.csv", index=False)
     save_trained_weights(folder / TRAINED_WEIGHTS, model)
-    write_bundle(folder / "model", bundle_content(config, plan, model, head, data, outcome, metrics))
+    write_bundle(
+        folder / "model", bundle_content(config, plan, model, network, head, data, outcome, uncertainty, metrics)
+    )
     clock("write")
     # Last: a folder with metrics.json is a finished run. JSON knows no NaN, and none may hide here.
     (folder / "metrics.json").write_text(
@@ -74,17 +79,24 @@ def bundle_content(
     config: TrainConfig,
     plan: Plan,
     model: keras.Model,
+    network: ov.Model,
     head: HeadSpec,
     data: Prepared,
     outcome: Outcome,
+    uncertainty: Uncertainty,
     metrics: Mapping[str, Any],
 ) -> BundleContent:
     """Return all that prediction needs, for ``runtime.bundle.write_bundle``."""
     classes = data.train.records.classes
+    flag = uncertainty.flag
     known = set(classes) <= set(NAMES)
     return BundleContent(
-        models=(deployable(model, plan, config),),
-        head={**head_tensors(model), "baseline/embedding": mean_embedding(model, data.train.rows)},
+        models=(network if flag is None else flag.network,),
+        head={
+            **head_tensors(model),
+            "baseline/embedding": mean_embedding(model, data.train.rows),
+            **({} if flag is None else flag.arrays),
+        },
         image_size=plan.image_size,
         encoder=data.encoder,
         classes=classes,
@@ -92,8 +104,8 @@ def bundle_content(
         malignant=tuple(code for code in classes if known and code in MALIGNANT),
         temperature=outcome.temperature,
         offsets=None if outcome.offsets is None else tuple(outcome.offsets.tolist()),
-        prediction_set=None,
-        ood=None,
+        prediction_set=uncertainty.sets,
+        ood=None if flag is None else flag.rule,
         info={
             "recipe": config.recipe,
             "backbone": plan.backbone.name,

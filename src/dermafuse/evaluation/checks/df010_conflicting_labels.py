@@ -1,0 +1,27 @@
+"""DF010: lesions with more than one diagnosis."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dermafuse.errors import examples
+from dermafuse.evaluation.checks.given import Given
+from dermafuse.evaluation.findings import Finding
+
+CODE: Final = "DF010"
+TITLE: Final = "Lesions with more than one diagnosis"
+
+
+def check(given: Given) -> Finding | None:
+    """Return the lesions whose images carry different labels."""
+    kinds = given.table.dropna(subset=["label"]).groupby("lesion_id")["label"].unique()
+    mixed = {str(lesion): sorted(map(str, labels)) for lesion, labels in kinds.items() if len(labels) > 1}
+    if not mixed:
+        return None
+    shown = examples([f"{lesion}: {' and '.join(labels)}" for lesion, labels in mixed.items()])
+    return Finding(
+        CODE, TITLE, "warning",
+        f"{len(mixed):,} lesion(s) carry more than one diagnosis ({shown}). Either the lesion id or a label is wrong.",
+        "Correct the table; until then these images teach and test contradictions.",
+        {"lesions": mixed},
+    )  # fmt: skip

@@ -1,0 +1,235 @@
+"""Every check of the data on a small case that has its fault, and on one that has not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dermafuse.data.records import COLUMNS, Records
+from dermafuse.data.splits import Split
+from dermafuse.errors import DataError
+from dermafuse.evaluation.checks.df005_missing_metadata import association
+from dermafuse.evaluation.data_checks import CHECKS, check_data
+from dermafuse.evaluation.findings import Finding
+from dermafuse.evaluation.image_facts import ImageFacts
+
+N = 200
+
+
+def records(n: int = N, **columns: Any) -> Records:
+    """A data set without faults: two classes of equal size, one image a lesion, full metadata that tell nothing."""
+    rng = np.random.default_rng(0)
+    found: dict[str, Any] = {
+        "image_id": [f"I{i:04}" for i in range(n)],
+        "lesion_id": [f"L{i:04}" for i in range(n)],
+        "label": ["mel" if i % 2 else "nv" for i in range(n)],
+        "path": [f"/nowhere/I{i:04}.jpg" for i in range(n)],
+        "age": rng.integers(20, 90, n).astype(float),
+        "sex": rng.choice(["male", "female"], n),
+        "localization": rng.choice(["back", "face"], n),
+        "dx_type": [None] * n,
+        "source": [None] * n,
+    }
+    table = pd.DataFrame({name: columns.get(name, found[name]) for name in COLUMNS})
+    text = [name for name in COLUMNS if name != "age"]
+    table[text] = table[text].astype(object)
+    rest = {name: value for name, value in columns.items() if name not in COLUMNS}
+    return Records(table, "kaggle", Path("/nowhere"), **{
+        "classes": ("mel", "nv"), "numeric": ("age",), "categorical": ("sex", "localization"), **rest,
+    })  # fmt: skip
+
+
+def facts(n: int = N, **changes: Any) -> ImageFacts:
+    rng = np.random.default_rng(1)
+    found: dict[str, Any] = {
+        "unreadable": {},
+        "grey": rng.integers(0, 256, (n, 64, 64), dtype=np.uint8),
+        "sizes": np.full((n, 2), 200),
+        "digests": tuple(bytes([i % 256, i // 256]) for i in range(n)),
+    }
+    return ImageFacts(**{**found, **changes})
+
+
+def finding(code: str, data: Records, **given: Any) -> Finding:
+    found = [entry for entry in check_data(data, **given).findings if entry.code == code]
+    assert len(found) == 1, f"{code} was not found"
+    assert found[0].explanation.endswith(".")
+    assert found[0].action
+    return found[0]
+
+
+def test_data_without_faults_pass_every_check() -> None:
+    checked = check_data(records(400), images=facts(400))
+    assert [entry.code for entry in checked.findings] == []
+    assert set(checked.passed) == set(CHECKS)
+    assert not checked.left_out
+
+
+def test_checks_of_images_are_left_out_not_passed_where_no_image_was_opened() -> None:
+    checked = check_data(records())
+    assert set(checked.left_out) == {"DF002", "DF006", "DF008"}
+    assert not set(checked.passed) & set(checked.left_out)
+
+
+def test_df001_counts_the_leaked_images_of_a_given_split_by_class() -> None:
+    data = records(lesion_id=[f"L{i // 4}" for i in range(N)], label=["mel" if i // 4 % 2 else "nv" for i in range(N)])
+    # Lesions 0 to 49; lesion 0 (nv) lies half on each side, all others whole on one.
+    validation = np.array([2, 3, *range(160, 200)])
+    split = Split(np.setdiff1d(np.arange(N), validation), validation)
+    found = finding("DF001", data, split=split)
+    assert found.severity == "error"
+    assert (found.data["leaked_images"], found.data["shared_lesions"]) == (2, 1)
+    assert found.data["share"] == pytest.approx(2 / 42)
+    assert found.data["per_class"]["nv"]["leaked_images"] == 2
+    assert found.data["per_class"]["mel"]["share"] == 0.0
+    assert "2 of 42 validation images" in found.explanation
+
+
+def test_df001_warns_of_the_image_level_split_and_states_how_many_images_share_a_lesion() -> None:
+    found = finding("DF001", records(lesion_id=[f"L{max(i, 59)}" for i in range(N)], label=["nv"] * 60 + ["mel"] * 140))
+    assert found.severity == "warning"
+    assert found.data["images_sharing_a_lesion"] == 60
+    assert found.data["share_sharing_a_lesion"] == 0.3
+    assert "60 of 200 images (30.0 %) share their lesion" in found.explanation
+
+
+def test_df001_says_that_leakage_cannot_be_ruled_out_without_lesion_ids() -> None:
+    assert finding("DF001", records(has_lesions=False)).data == {"lesions_known": False}
+
+
+def test_df001_is_passed_by_a_split_by_lesion() -> None:
+    data = records(lesion_id=[f"L{i // 2}" for i in range(N)], label=["mel" if i // 2 % 2 else "nv" for i in range(N)])
+    split = Split(np.arange(160), np.arange(160, 200))
+    assert "DF001" in check_data(data, split=split).passed
+
+
+def test_df002_finds_a_copy_under_another_lesion_id_and_tells_whether_it_lies_across_the_split() -> None:
+    images = facts()
+    images.grey[190] = images.grey[3]
+    data = records()
+    split = Split(np.arange(160), np.arange(160, 200))
+    found = finding("DF002", data, images=images, split=split)
+    assert [pair["images"] for pair in found.data["listed"]] == [["I0003", "I0190"]]
+    assert found.data["pairs"] == 1
+    assert found.data["across_the_split"] == 1
+    assert found.data["listed"][0]["fit"] > 0.99
+
+
+def test_df003_names_dx_type_where_one_of_its_values_is_always_one_class() -> None:
+    found = finding("DF003", records(dx_type=["follow_up" if i % 2 == 0 and i < 120 else "histo" for i in range(N)]))
+    assert found.data["flagged"] == ["dx_type"]
+    assert found.severity == "warning"
+    assert "'follow_up' is always nv (60 images)" in found.explanation
+    assert "dermafuse does not" in found.action
+
+
+def test_df003_is_an_error_where_a_feature_of_the_model_gives_the_label_away() -> None:
+    found = finding("DF003", records(localization=["back" if i % 2 else "face" for i in range(N)]))
+    assert found.severity == "error"
+    assert found.data["used_as_feature"] == ["localization"]
+    assert found.data["columns"]["localization"]["information"] > 0.8
+
+
+def test_df003_does_not_take_many_rare_values_for_information() -> None:
+    assert "DF003" in check_data(records(source=[f"camera {i}" for i in range(N)])).passed
+
+
+def test_df004_gives_the_ratio_and_what_the_commonest_class_would_score() -> None:
+    found = finding("DF004", records(label=["nv"] * 180 + ["mel"] * 20))
+    assert found.data["ratio"] == 9.0
+    assert found.data["accuracy_of_the_commonest_class"] == 0.9
+    assert "(9 to 1)" in found.explanation
+
+
+def test_df005_warns_where_missing_values_go_with_the_diagnosis_and_only_tells_where_not() -> None:
+    age = records().table["age"].to_numpy().copy()
+    tied, even = age.copy(), age.copy()
+    tied[1:80:2] = np.nan  # melanomas alone
+    even[:40] = np.nan  # both classes alike
+    found = finding("DF005", records(age=tied))
+    assert found.severity == "warning"
+    assert found.data["associated"] == ["age"]
+    assert found.data["features"]["age"]["share_by_class"] == {"mel": 0.4, "nv": 0.0}
+    assert finding("DF005", records(age=even)).severity == "info"
+
+
+def test_the_association_of_df005_agrees_with_the_chi_squared_test() -> None:
+    from scipy.stats import chi2_contingency
+
+    part, whole = np.array([30, 10, 25]), np.array([100, 120, 90])
+    p, strength = association(part, whole)
+    exact = chi2_contingency([part, whole - part], correction=False)
+    assert p is not None
+    assert abs(p - exact.pvalue) < 0.003
+    assert strength == pytest.approx(np.sqrt(exact.statistic / whole.sum()))
+
+
+def test_df006_lists_unreadable_files_with_the_reason() -> None:
+    found = finding("DF006", records(), images=facts(unreadable={7: "I0007.jpg is cut off."}))
+    assert found.data["images"] == [
+        {"image_id": "I0007", "path": "/nowhere/I0007.jpg", "reason": "I0007.jpg is cut off."}
+    ]
+    assert found.severity == "warning"
+    assert "1 of 200 images (0.5 %)" in found.explanation
+    many = dict.fromkeys(range(5), "broken")
+    assert finding("DF006", records(), images=facts(unreadable=many)).severity == "error"
+
+
+def test_df007_names_words_that_a_model_does_not_know_and_implausible_ages() -> None:
+    sites = ["back"] * (N - 3) + ["left elbow"] * 3
+    found = finding("DF007", records(localization=sites))
+    assert found.data["unknown_words"] == {"localization": {"left elbow": 3}}
+    assert found.severity == "warning"
+    known = {"localization": ("back", "left elbow")}
+    assert "DF007" in check_data(records(localization=sites), vocabulary=known).passed
+    ages = finding("DF007", records(age=[0.0, 0.0, 130.0] + [50.0] * (N - 3)))
+    assert ages.data["implausible_ages"] == {"0": 2, "130": 1}
+    assert ages.severity == "info"
+
+
+def test_df007_names_classes_without_images_and_images_without_diagnosis() -> None:
+    found = finding("DF007", records(classes=("df", "mel", "nv"), label=[None] + ["mel", "nv"] * 99 + ["mel"]))
+    assert found.data["absent_classes"] == ["df"]
+    assert found.data["unlabelled"] == 1
+
+
+def test_df008_is_an_error_where_copies_carry_different_diagnoses() -> None:
+    digests = [bytes([i]) for i in range(N)]
+    digests[1] = digests[0]
+    found = finding("DF008", records(), images=facts(digests=tuple(digests)))
+    assert found.severity == "error"
+    assert found.data["groups"] == [["I0000", "I0001"]]
+
+
+def test_df009_tells_how_unsure_the_sensitivity_of_a_small_class_will_be() -> None:
+    found = finding("DF009", records(label=["nv"] * 160 + ["mel"] * 40))
+    assert set(found.data["classes"]) == {"mel"}
+    assert found.data["classes"]["mel"]["validation_lesions"] == 8
+    assert found.data["classes"]["mel"]["half_width"] == pytest.approx(1.96 * np.sqrt(0.8 * 0.2 / 8))
+
+
+def test_df010_names_lesions_with_two_diagnoses() -> None:
+    found = finding("DF010", records(lesion_id=["L0", "L0"] + [f"L{i}" for i in range(2, N)]))
+    assert found.data["lesions"] == {"L0": ["mel", "nv"]}
+
+
+def test_df011_counts_rows_without_an_image() -> None:
+    skipped = pd.DataFrame({"image_id": ["X1"], "path": [""], "reason": ["no file"]})
+    assert finding("DF011", records(skipped=skipped)).data["rows"] == 1
+
+
+def test_findings_come_with_the_most_serious_first_and_a_code_of_the_known_form() -> None:
+    severities = [
+        entry.severity
+        for entry in check_data(
+            records(label=["nv"] * 180 + ["mel"] * 20, localization=["back"] * 180 + ["face"] * 20, age=[0.0] * N)
+        ).findings
+    ]
+    assert severities == sorted(severities, key=["error", "warning", "info"].index)
+    assert len(set(severities)) == 3
+    with pytest.raises(DataError, match="DF and three digits"):
+        Finding("X1", "t", "info", "e", "a")

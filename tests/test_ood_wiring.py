@@ -1,0 +1,42 @@
+"""A flag fitted on middle features, through a bundle: predictor and explainer look at the same output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermafuse.data.readers import read_dataset
+from dermafuse.data.splits import make_split
+from dermafuse.errors import BundleError
+from dermafuse.evaluation.fit_uncertainty import fit_flag
+from dermafuse.evaluation.strangers import strange_pictures
+from dermafuse.runtime.bundle import read_bundle, write_bundle
+from dermafuse.runtime.explain import explain
+from dermafuse.runtime.ood_features import FeatureReader
+from dermafuse.runtime.predictor import Predictor
+from dermafuse.runtime.uncertainty import ood_scores
+from tiny_bundle import tiny_content
+
+
+def test_a_bundle_with_middle_features_flags_noise_and_explains_with_the_same_score(
+    synthetic: Path, tmp_path: Path
+) -> None:
+    records = read_dataset(synthetic)
+    split = make_split(records, by="lesion", seed=0)
+    plain = tiny_content()
+    flag = fit_flag(plain.models[0], records.subset(split.train), None, records.subset(split.validation))
+    assert flag is not None
+    head = {**plain.head, **flag.arrays}
+    write_bundle(tmp_path / "b", tiny_content(models=(flag.network,), head=head, ood=flag.rule))
+    predictor = Predictor(read_bundle(tmp_path / "b"), precision="f32")
+    path = records.table["path"][0]
+    score = predictor.predict(path).ood_score
+    assert score == pytest.approx(
+        ood_scores(flag.rule, flag.arrays, None, FeatureReader(flag.network).read([path]))[0], rel=0.2
+    )
+    assert explain(predictor, path).prediction.ood_score == pytest.approx(score, rel=1e-3)
+    assert np.mean([bool(p.out_of_distribution) for p in predictor.predict(strange_pictures()["noise"][::2])]) == 1.0
+    with pytest.raises(BundleError, match="lacks a usable 'ood/"):
+        write_bundle(tmp_path / "c", tiny_content(head=head, ood=flag.rule))  # the network without the output
