@@ -72,7 +72,8 @@ def save_trained_weights(path: Path, model: keras.Model) -> None:
     The frozen front is not among them: it is rebuilt from its published weights.
     """
     tensors = {variable.path: np.array(variable) for variable in model.weights if "seed" not in variable.path}
-    safetensors.numpy.save_file(tensors, path)
+    # As bytes: the library's own file would be readable by nobody but its owner.
+    path.write_bytes(safetensors.numpy.save(tensors))
 
 
 def bundle_content(

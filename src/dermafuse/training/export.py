@@ -1,0 +1,171 @@
+"""``dermafuse export``: a trained model for other programs, verified against the bundle, or not written at all."""
+
+from __future__ import annotations
+
+import importlib.util
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dermafuse.errors import ConfigError, OutputError, nearest
+from dermafuse.files import folder_atomic
+from dermafuse.progress import Reporter, Silent
+
+if TYPE_CHECKING:
+    from dermafuse.runtime.bundle import Bundle
+    from dermafuse.runtime.export_ir import Format
+
+
+def export(
+    run: Path,
+    format: Format,
+    to: Path,
+    *,
+    int8: bool = False,
+    data: Path | None = None,
+    report: Reporter | None = None,
+) -> dict[str, Any]:
+    """Write a model in another format into a fresh folder, with ``export.json`` that says how to use it.
+
+    ========== ============================ ==============================================================
+    format     files                        needs
+    ========== ============================ ==============================================================
+    openvino   model.xml, model.bin         the bundle alone
+    bundle     an int8 bundle for dermafuse a RUN and ``int8``
+    onnx       model.onnx (opset 18)        a RUN, ``dermafuse[train]`` and ``dermafuse[export]``
+    keras      model.keras (logits)         a RUN and ``dermafuse[train]``
+    ========== ============================ ==============================================================
+
+    Every export is read back and asked about 64 images; beyond a difference of 1e-3 in any probability to the
+    bundle (f32) nothing is left of it. An int8 model is judged on the validation rows instead (`quantize`).
+
+    Args:
+        run: a RUN folder; for ``openvino`` without ``int8``, a bundle folder will do.
+        format: see above.
+        to: a folder that does not exist yet, or is empty.
+        int8: for ``openvino`` and ``bundle``: 8-bit integers, gated; needs the data set of the run.
+        data: the data set, default the one named in ``RUN/config.toml``; where that is not there, the check
+            runs on generated images, and says so.
+        report: who is told the progress and the largest difference.
+
+    Returns:
+        The content of ``export.json``.
+
+    Raises:
+        ConfigError: an unknown format, or a package or a part of the run that this export needs is missing.
+        OutputError: ``to`` cannot be used; or the check failed, with the figures.
+        BundleError, DataError, WeightsError: an unusable run or data set.
+    """
+    from dermafuse.runtime.bundle import read_bundle
+    from dermafuse.runtime.export_check import take_sample
+    from dermafuse.runtime.export_ir import FORMATS, write_description
+
+    report = report or Silent()
+    run, to = Path(run), Path(to)
+    if format not in FORMATS:
+        raise ConfigError(
+            f"Unknown export format '{format}'; there are {', '.join(FORMATS)}.{nearest(format, FORMATS)}"
+        )
+    if format == "bundle" and not int8:
+        raise ConfigError(f"{run} holds its bundle already; --format bundle is for --int8.")
+    if int8 and format not in ("openvino", "bundle"):
+        raise ConfigError(f"int8 is for the formats openvino and bundle; export to {format} without --int8.")
+    if format in ("onnx", "keras"):
+        _check_training(format)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise OutputError(f"{to} exists already; name a folder that does not exist yet with --to.")
+    with folder_atomic(to) as folder:
+        bundle = read_bundle(run)
+        data = _data_of(run, data, report)
+        if int8 and data is None:
+            raise ConfigError(f"int8 needs the data set that {run} was trained on; name it with --data.")
+        sample = take_sample(bundle, data)
+        if format in ("onnx", "keras"):
+            description = _export_keras(run, format, folder, bundle, sample)
+        else:
+            description = _export_openvino(run, format, folder, bundle, sample, data if int8 else None, report)
+        if format != "bundle":  # which refuses files that its manifest does not list
+            write_description(folder, description)
+    verified = description["verified"]
+    report.say(
+        f"{to}: {format}{', int8' if int8 else ''}; largest difference to the model on {verified['source']}: "
+        f"{verified['largest_difference']:.2g}."
+    )
+    return description
+
+
+def _export_keras(run: Path, format: Format, folder: Path, bundle: Bundle, sample: Any) -> dict[str, Any]:
+    from dermafuse.runtime.export_check import verify
+    from dermafuse.runtime.export_ir import describe
+    from dermafuse.training.quiet import load_tensorflow
+
+    if len(bundle.models) > 1:
+        raise ConfigError(
+            f"{bundle.path} is an ensemble; export the RUN of each member to {format}, or use --format openvino."
+        )
+    load_tensorflow()
+    from dermafuse.training import export_keras
+
+    model = export_keras.rebuild(run, bundle)
+    if format == "keras":
+        answer = export_keras.keras_answer(export_keras.write_keras(model, folder), bundle.temperature)
+        return describe(bundle, format, verify(sample, answer, what="The Keras model"))
+    answer = export_keras.onnx_answer(export_keras.write_onnx(model, folder, bundle.temperature))
+    return describe(bundle, format, verify(sample, answer, what="The ONNX model"), opset=export_keras.OPSET)
+
+
+def _export_openvino(
+    run: Path, format: Format, folder: Path, bundle: Bundle, sample: Any, data: Path | None, report: Reporter
+) -> dict[str, Any]:
+    """Write an IR, or a bundle; in int8 where ``data``, the data set of the run, is given."""
+    from dermafuse.runtime.bundle import read_bundle, write_bundle
+    from dermafuse.runtime.export_check import TOLERANCE, openvino_answer, verify
+    from dermafuse.runtime.export_ir import describe, probability_network, write_openvino
+
+    more: dict[str, Any] = {"precision": "f32"}
+    if data is not None:
+        from dermafuse.data.readers import read_dataset
+        from dermafuse.runtime.quantize import quantize
+        from dermafuse.runtime.quantize_gate import figures, split_rows
+
+        calibration, validation = split_rows(run, bundle, read_dataset(data).table)
+        quantized = quantize(bundle, calibration, validation, report)
+        more = {"precision": "int8", "int8": quantized.report}
+        card = (
+            f"{bundle.card}\nQuantized to int8 from the model {bundle.digest[:16]}, whose measures stand above. On "
+            f"{len(validation):,} validation rows: {figures(quantized.before, quantized.after)}. "
+            "Temperature, prediction sets and the out-of-distribution rule are those of that model.\n"
+        )
+        bundle = replace(bundle, models=quantized.models, info={**bundle.info, **more}, card=card)
+    tolerance = TOLERANCE if data is None else None
+    if format == "bundle":
+        write_bundle(folder, replace(bundle, info={**bundle.info, "exported_from": bundle.digest}))
+        answer = openvino_answer(probability_network(read_bundle(folder)))
+    else:
+        answer = openvino_answer(write_openvino(probability_network(bundle), folder))
+    return describe(bundle, format, verify(sample, answer, tolerance=tolerance, what=f"The {format} export"), **more)
+
+
+def _check_training(format: str) -> None:
+    lacking = [name for name in ("keras", "tensorflow") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ConfigError(
+            f'Export to {format} needs {lacking[0]}; run: pip install "dermafuse[train,export]", or use '
+            "--format openvino."
+        )
+
+
+def _data_of(run: Path, named: Path | None, report: Reporter) -> Path | None:
+    """Return the data set to verify on; ``None`` where none is named and the run's own is not there any more."""
+    if named is not None:
+        return named
+    file = run / "config.toml"
+    try:
+        data = str(tomllib.loads(file.read_text(encoding="utf-8")).get("data", "")) if file.is_file() else ""
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}); copy the run again.") from error
+    if data and Path(data).exists():
+        return Path(data)
+    report.warn("The data set of the run is not here, so the export is verified on GENERATED images.")
+    return None

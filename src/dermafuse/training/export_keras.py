@@ -1,0 +1,184 @@
+"""The whole network of a run in Keras again, and from there to a ``.keras`` file or to ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+import tensorflow as tf
+
+from dermafuse.errors import BundleError, ConfigError
+from dermafuse.models.backbones import build_backbone
+from dermafuse.models.classifier import HeadSpec, full_classifier
+from dermafuse.models.cut import train_from
+from dermafuse.runtime.bundle import Bundle
+from dermafuse.runtime.export_check import Answer
+from dermafuse.runtime.export_ir import PROBABILITIES
+from dermafuse.runtime.network import IMAGE_INPUT, META_INPUT
+from dermafuse.runtime.temperature import apply
+from dermafuse.training.config import TrainConfig, resolve
+from dermafuse.training.networks import plan_network
+from dermafuse.training.run_folder import TRAINED_WEIGHTS
+
+#: Version of the ONNX operator set that is written.
+OPSET: Final = 18
+
+_BATCH: Final = 16
+
+
+def rebuild(run: Path, bundle: Bundle) -> keras.Model:
+    """Return the whole network of a run: its backbone's published weights, its own wherever it trained.
+
+    Inputs ``image_input`` float32 (batch, s, s, 3) in 0..255 and, with metadata, ``meta_input`` float32
+    (batch, w); output logits float32 (batch, k). What was frozen in the run is frozen in the model.
+
+    Raises:
+        ConfigError: the run lacks its configuration or its trained weights.
+        BundleError: configuration, weights and bundle are not of one run.
+        WeightsError: the backbone's published weights are not to be had.
+    """
+    config = _config(run)
+    plan = plan_network(config)
+    if bundle.info.get("weights") != plan.weights or bundle.info.get("backbone") != plan.backbone.name:
+        raise BundleError(f"{bundle.path} and {run / 'config.toml'} are not of one run; copy the run again.")
+    backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
+    train_from(backbone, plan.trainable_from)
+    head = HeadSpec(
+        classes=len(bundle.classes),
+        meta_width=bundle.encoder.width,
+        image_dropout=config.image_dropout,
+        meta_units=config.meta_units,
+        fusion=config.fusion,
+        fusion_dropout=config.fusion_dropout,
+        fusion_units=config.fusion_units,
+    )
+    model = full_classifier(backbone, head, seed=config.seed)
+    assign_trained(model, run / TRAINED_WEIGHTS)
+    return model
+
+
+def assign_trained(model: keras.Model, path: Path) -> None:
+    """Give ``model`` the weights in ``path``, by variable path; the others keep theirs.
+
+    Raises:
+        ConfigError: the file is missing.
+        BundleError: it is damaged, or does not fit the model.
+    """
+    try:
+        tensors = safetensors.numpy.load(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"{path}, which holds the trained weights, cannot be read ({error.strerror}); name the RUN folder of a "
+            "run by this version of dermafuse, or use --format openvino."
+        ) from error
+    except Exception as error:  # SafetensorError, or KeyError for a type that NumPy lacks
+        raise BundleError(f"{path} is not a safetensors file; copy the run again.") from error
+    variables = {variable.path: variable for variable in model.weights}
+    for name, tensor in tensors.items():
+        if name not in variables or tuple(variables[name].shape) != tensor.shape:
+            raise BundleError(f"{path} does not fit the network of the run ({name}); copy the run again.")
+        variables[name].assign(tensor)
+    untrained = [name for name in variables if name.startswith(("meta_", "fusion_", "logits")) and name not in tensors]
+    if untrained:
+        raise BundleError(f"{path} lacks the trained weights {untrained[0]}; copy the run again.")
+
+
+def write_keras(model: keras.Model, folder: Path) -> Path:
+    """Write ``model.keras`` into ``folder``: logits out, not compiled, for going on with training."""
+    path = folder / "model.keras"
+    model.save(path)
+    return path
+
+
+def keras_answer(path: Path, temperature: float) -> Answer:
+    """Return the probabilities of a ``.keras`` file that we wrote ourselves a moment ago."""
+    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+
+    def answer(images: npt.NDArray[np.uint8], meta: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        inputs = {IMAGE_INPUT: images.astype(np.float32), META_INPUT: meta}
+        logits = [
+            np.array(model({name: inputs[name][start : start + _BATCH] for name in model.input}, training=False))
+            for start in range(0, len(images), _BATCH)
+        ]
+        return apply(np.concatenate(logits), temperature)
+
+    return answer
+
+
+def write_onnx(model: keras.Model, folder: Path, temperature: float) -> Path:
+    """Write ``model.onnx`` (opset 18) into ``folder``: uint8 image and metadata in, calibrated probabilities out.
+
+    Raises:
+        ConfigError: tf2onnx is not installed.
+    """
+    try:
+        import onnx
+        import tf2onnx
+    except ModuleNotFoundError as error:
+        raise ConfigError(f'Export to ONNX needs {error.name}; run: pip install "dermafuse[export]".') from error
+    names = [name for name in (IMAGE_INPUT, META_INPUT) if name in model.input]
+    types = {IMAGE_INPUT: tf.uint8, META_INPUT: tf.float32}
+    signature = [tf.TensorSpec([None, *model.input[name].shape[1:]], types[name], name=name) for name in names]
+
+    def infer(*values: tf.Tensor) -> tf.Tensor:
+        inputs = {name: tf.cast(value, tf.float32) for name, value in zip(names, values, strict=True)}
+        return tf.nn.softmax(model(inputs, training=False) / temperature)
+
+    function = tf.function(infer, input_signature=signature, autograph=False)
+    converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
+    graph = converted.graph
+    # It also lists constants that TensorFlow captured (the input normalisation of B1), which are folded by now.
+    read = {name for node in graph.node for name in node.input}
+    for entry in [entry for entry in graph.input if entry.name not in names and entry.name not in read]:
+        graph.input.remove(entry)
+    if [entry.name for entry in graph.input] != names or len(graph.output) != 1:
+        raise ConfigError("This tf2onnx names inputs in another way than 1.17 does; install tf2onnx 1.17.")
+    given = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = [PROBABILITIES if name == given else name for name in node.output]
+        node.input[:] = [PROBABILITIES if name == given else name for name in node.input]
+    graph.output[0].name = PROBABILITIES
+    for entry in (*graph.input, *graph.output):
+        entry.type.tensor_type.shape.dim[0].dim_param = "batch"
+    graph.name = "dermafuse"
+    onnx.checker.check_model(converted)
+    path = folder / "model.onnx"
+    onnx.save_model(converted, path)
+    return path
+
+
+def onnx_answer(path: Path) -> Answer:
+    """Return the answers of ONNX Runtime on the CPU.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ConfigError('Verifying ONNX needs onnxruntime; run: pip install "dermafuse[export]".') from error
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+
+    def answer(images: npt.NDArray[np.uint8], meta: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        inputs: dict[str, npt.NDArray[Any]] = {IMAGE_INPUT: images, META_INPUT: meta}
+        rows: list[npt.NDArray[Any]] = []
+        for start in range(0, len(images), _BATCH):
+            rows += session.run([PROBABILITIES], {name: inputs[name][start : start + _BATCH] for name in names})
+        return np.concatenate(rows)
+
+    return answer
+
+
+def _config(run: Path) -> TrainConfig:
+    file = run / "config.toml"
+    if not file.is_file():
+        raise ConfigError(
+            f"{run} holds no config.toml, so the Keras model cannot be built again; name a RUN folder, or use "
+            "--format openvino."
+        )
+    return resolve(file=file)
