@@ -288,3 +288,8 @@ def test_loading_and_transforming_need_numpy_alone() -> None:
     saved = json.dumps(fitted().to_json())
     out = subprocess.run([sys.executable, "-c", code], input=saved, capture_output=True, check=True, text=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_spread_that_is_only_rounding_counts_as_none() -> None:
+    encoder = MetadataEncoder.fit(pd.DataFrame({"age": [0.0, 1e-122]}), numeric=["age"], categorical=[])
+    np.testing.assert_array_equal(encoder.transform({"age": [0.0, 1.0]}), [[0.0], [1.0]])

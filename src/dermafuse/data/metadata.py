@@ -279,7 +279,9 @@ def _fit_numbers(values: npt.NDArray[np.float64], name: str) -> Statistics:
     imputer = SimpleImputer(strategy="mean", keep_empty_features=True).fit(column)
     scaler = StandardScaler().fit(imputer.transform(column))
     fill = imputer.transform([[np.nan]])[0, 0]
-    return Statistics(float(fill), float(scaler.mean_[0]), float(scaler.scale_[0]))
+    # A spread below this is rounding, not measurement: dividing by it would overflow float32.
+    scale = float(scaler.scale_[0]) if scaler.scale_[0] > 1e-30 else 1.0
+    return Statistics(float(fill), float(scaler.mean_[0]), scale)
 
 
 def _fit_words(words: list[str | None], missing_indicators: bool) -> tuple[str, ...]:
