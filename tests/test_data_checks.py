@@ -12,10 +12,10 @@ import pytest
 from dermafuse.data.records import COLUMNS, Records
 from dermafuse.data.splits import Split
 from dermafuse.errors import DataError
+from dermafuse.evaluation.checks.data_checks import CHECKS, check_data
 from dermafuse.evaluation.checks.df005_missing_metadata import association
-from dermafuse.evaluation.data_checks import CHECKS, check_data
-from dermafuse.evaluation.findings import Finding
-from dermafuse.evaluation.image_facts import ImageFacts
+from dermafuse.evaluation.checks.findings import Finding
+from dermafuse.evaluation.checks.image_facts import ImageFacts
 
 N = 200
 

@@ -19,8 +19,8 @@ from dermafuse.evaluation.enrich import class_codes
 from dermafuse.evaluation.evaluate import evaluate_bundle
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.overlap import find_overlap, find_run
-from dermafuse.evaluation.report import make_report
-from dermafuse.evaluation.report_rows import read_rows
+from dermafuse.evaluation.prediction_rows import read_rows
+from dermafuse.evaluation.report.make import make_report
 from dermafuse.runtime.bundle import PredictionSets
 from test_report import Listener, wrong_numbers
 from tiny_bundle import tiny_bundle

@@ -16,15 +16,15 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score, roc_cur
 
 from dermafuse.diagnoses import CODES
 from dermafuse.evaluation.calibration import calibration_report
-from dermafuse.evaluation.figures import Figure, make_figures, write_figures
-from dermafuse.evaluation.figures_canvas import INKS, Box, Canvas, Dot, Label, Line, theme_style
-from dermafuse.evaluation.figures_curves import corners, learning, precision_recall, rates, reliability, roc
-from dermafuse.evaluation.figures_paint import paint
-from dermafuse.evaluation.figures_plot import Frame, thin, ticks
-from dermafuse.evaluation.figures_tables import confusion, forest, malignant_points
+from dermafuse.evaluation.figures.canvas import INKS, Box, Canvas, Dot, Label, Line, theme_style
+from dermafuse.evaluation.figures.curves import corners, learning, precision_recall, rates, reliability, roc
+from dermafuse.evaluation.figures.make import Figure, make_figures, write_figures
+from dermafuse.evaluation.figures.paint import paint
+from dermafuse.evaluation.figures.plot import Frame, thin, ticks
+from dermafuse.evaluation.figures.tables import confusion, forest, malignant_points
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.operating_points import operating_points
-from dermafuse.evaluation.report_rows import Rows
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.subgroups import subgroup_report
 from tiny_run import tiny_probabilities
 

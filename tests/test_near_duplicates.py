@@ -11,9 +11,9 @@ from PIL import Image
 from dermafuse.data.images import load_image, view
 from dermafuse.data.readers import read_dataset
 from dermafuse.errors import DataError
-from dermafuse.evaluation.fingerprints import CORNER, Fingerprints, fit, to_grey, zoom_matrix
-from dermafuse.evaluation.image_facts import read_images
-from dermafuse.evaluation.near_duplicates import DEFAULT_THRESHOLD, find_near_duplicates
+from dermafuse.evaluation.checks.fingerprints import CORNER, Fingerprints, fit, to_grey, zoom_matrix
+from dermafuse.evaluation.checks.image_facts import read_images
+from dermafuse.evaluation.checks.near_duplicates import DEFAULT_THRESHOLD, find_near_duplicates
 
 
 def textures(n: int, seed: int = 0) -> np.ndarray:

@@ -19,14 +19,14 @@ import pytest
 from dermafuse.data.readers import read_dataset
 from dermafuse.errors import DataError
 from dermafuse.evaluation.calibration import calibration_report
-from dermafuse.evaluation.checklist import CLEAR_DERM, STATES, TRIPOD_AI, filled_checklists
+from dermafuse.evaluation.checklists.items import CLEAR_DERM, STATES, TRIPOD_AI, filled_checklists
 from dermafuse.evaluation.enrich import class_codes, enriched, read_metrics
 from dermafuse.evaluation.model_findings import model_findings, worst_findings
-from dermafuse.evaluation.report import make_report
-from dermafuse.evaluation.report_facts import Facts, format_value
-from dermafuse.evaluation.report_gallery import choose_examples
-from dermafuse.evaluation.report_operating import threshold_grid
-from dermafuse.evaluation.report_rows import read_rows, rows_of_table
+from dermafuse.evaluation.prediction_rows import read_rows, rows_of_table
+from dermafuse.evaluation.report.facts import Facts, format_value
+from dermafuse.evaluation.report.gallery import choose_examples
+from dermafuse.evaluation.report.make import make_report
+from dermafuse.evaluation.report.operating import threshold_grid
 from dermafuse.progress import Silent
 from tiny_run import copy_run, predictions_table, tiny_run
 

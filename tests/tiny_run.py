@@ -16,7 +16,7 @@ from dermafuse.data.records import Records
 from dermafuse.data.splits import leakage, make_split
 from dermafuse.evaluation.intervals import cluster_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
-from dermafuse.evaluation.report_rows import rows_of_table
+from dermafuse.evaluation.prediction_rows import rows_of_table
 from tiny_bundle import tiny_bundle
 
 

@@ -32,7 +32,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check a data set."""
     from dermafuse.data.readers import read_dataset
-    from dermafuse.evaluation.check import check_records, describe
+    from dermafuse.evaluation.checks.check import check_records, describe
     from dermafuse.progress import Terminal
 
     report = Terminal()

@@ -25,7 +25,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the page."""
-    from dermafuse.evaluation.report import make_report
+    from dermafuse.evaluation.report.make import make_report
     from dermafuse.progress import Terminal
 
     page = make_report(arguments.run, data=arguments.data, report=Terminal())

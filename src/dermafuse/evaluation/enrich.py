@@ -20,7 +20,7 @@ from dermafuse.errors import DataError, examples
 from dermafuse.evaluation.calibration import calibration_report
 from dermafuse.evaluation.model_findings import model_findings
 from dermafuse.evaluation.operating_points import operating_points
-from dermafuse.evaluation.report_rows import Rows
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.subgroups import age_bands, subgroup_report
 from dermafuse.runtime import temperature as scaling
 
@@ -56,7 +56,7 @@ def enriched(
 
     Args:
         metrics: content of ``metrics.json``.
-        rows: of ``predictions.csv``, by split (`report_rows.read_rows` or ``rows_of_table``).
+        rows: of ``predictions.csv``, by split (`prediction_rows.read_rows` or ``rows_of_table``).
         records: the data set the rows come from, for subgroups; ``None``: not at hand.
         choosing: rows on which operating points are chosen; ``None``: the split ``choosing_name`` of ``rows``.
         choosing_name: what those rows are called in ``notes``.

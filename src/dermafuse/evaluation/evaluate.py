@@ -21,8 +21,8 @@ from dermafuse.evaluation.evaluated_sets import flag_block, set_block
 from dermafuse.evaluation.intervals import cluster_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.overlap import find_overlap, find_run
-from dermafuse.evaluation.report import Sources, write_report
-from dermafuse.evaluation.report_rows import Rows, rows_of_table
+from dermafuse.evaluation.prediction_rows import Rows, rows_of_table
+from dermafuse.evaluation.report.make import Sources, write_report
 from dermafuse.files import check_output_folder, folder_atomic, sha256, write_atomic, write_json
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.bundle import Bundle, read_bundle

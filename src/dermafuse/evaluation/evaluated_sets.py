@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dermafuse.evaluation.calibration import wilson_interval
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import BoolArray, check_groups
-from dermafuse.evaluation.report_rows import Rows
 from dermafuse.evaluation.resampling import count_groups, interval, resampled_weights
 from dermafuse.runtime.prediction import Prediction
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from dermafuse import diagnoses
 from dermafuse.evaluation.enrich import reported_split
-from dermafuse.evaluation.figures_tables import COLUMN_NAMES
+from dermafuse.evaluation.figures.tables import COLUMN_NAMES
 from dermafuse.evaluation.model_findings import worst_findings
-from dermafuse.evaluation.report_facts import Facts, format_value, step
+from dermafuse.evaluation.report.facts import Facts, format_value, step
 
 _HEADLINES: Final = (
     ("accuracy", "accuracy"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from dermafuse.evaluation.findings import SEVERITIES
+from dermafuse.evaluation.checks.findings import SEVERITIES
 
 Found = dict[str, Any]
 

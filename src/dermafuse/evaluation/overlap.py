@@ -14,8 +14,8 @@ from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import DermafuseError
 from dermafuse.evaluation.enrich import class_codes, read_metrics
+from dermafuse.evaluation.prediction_rows import Rows, read_rows
 from dermafuse.evaluation.predictions import BoolArray
-from dermafuse.evaluation.report_rows import Rows, read_rows
 
 #: Pairs of files compared to tell whether generated data sets with the same ids are the same.
 _PAIRS: Final = 8

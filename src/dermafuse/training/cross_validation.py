@@ -17,8 +17,8 @@ from dermafuse.errors import ConfigError, OutputError
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.intervals import cluster_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
-from dermafuse.evaluation.report import make_report
-from dermafuse.evaluation.report_rows import rows_of_table
+from dermafuse.evaluation.prediction_rows import rows_of_table
+from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import check_output_folder, write_atomic, write_json
 from dermafuse.progress import Reporter
 from dermafuse.training.config import TrainConfig, to_toml

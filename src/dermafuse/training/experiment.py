@@ -20,10 +20,10 @@ from dermafuse import __version__
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import OutputError
-from dermafuse.evaluation.data_checks import check_data
+from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
-from dermafuse.evaluation.report import make_report
-from dermafuse.evaluation.report_rows import rows_of_table
+from dermafuse.evaluation.prediction_rows import rows_of_table
+from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import check_output_folder, folder_atomic, write_atomic
 from dermafuse.models.classifier import parameter_counts
 from dermafuse.models.weights import is_random

@@ -121,13 +121,21 @@ def fit(
 
 def predict_logits(model: keras.Model, rows: Rows, *, view: int = 0) -> NDArray[np.float32]:
     """Return float32 logits (n, classes) of ``rows`` in order, in inference mode."""
+    return _logits(model, _evaluation_batches(model, rows, view))
+
+
+def _evaluation_batches(model: keras.Model, rows: Rows, view: int = 0) -> tf.data.Dataset:
+    pooled = len(model.inputs[0].shape) == 2
+    return ordered_batches(rows, batch_size=_EVALUATION_BATCH * (16 if pooled else 1), view=view)
+
+
+def _logits(model: keras.Model, batches: tf.data.Dataset) -> NDArray[np.float32]:
     step = getattr(model, "_dermafuse_infer", None)
     if step is None:
         # Reused between epochs: tracing costs more than running a cached head.
         step = model._dermafuse_infer = tf.function(
             lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False
         )
-    batches = ordered_batches(rows, batch_size=_EVALUATION_BATCH, view=view)
     return np.concatenate([step(inputs).numpy() for inputs, _ in batches])
 
 
@@ -192,6 +200,8 @@ class _EpochKeeper(keras.callbacks.Callback):
         self.best_weights: list[NDArray[Any]] = []
         self.waited = 0
         self.finished = False
+        # Made once: building the input pipeline costs more than running a cached head through it.
+        self._batches = _evaluation_batches(model, watched)
         self._epoch = 0
         self._epoch_started = 0.0
         self._saved_at = time.monotonic()
@@ -208,7 +218,7 @@ class _EpochKeeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         logs = logs or {}
         with _averaged_weights(self.network, self.config.ema):
-            logits = predict_logits(self.network, self.watched)
+            logits = _logits(self.network, self._batches)
             values = monitor_values(self.watched.labels, logits)
             watched = values[self.config.monitor]
             value = -watched if self.config.monitor in BETTER_IF_LARGER else watched

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from dermafuse.data.splits import Leakage, leakage, make_split
 from dermafuse.errors import DataError
+from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.given import Given, listed, share
-from dermafuse.evaluation.findings import Finding
 
 CODE: Final = "DF001"
 TITLE: Final = "Lesions shared between training and validation"

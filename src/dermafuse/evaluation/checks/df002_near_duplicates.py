@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 
 from dermafuse.data.splits import Split
+from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.given import Given
-from dermafuse.evaluation.findings import Finding
-from dermafuse.evaluation.near_duplicates import NearDuplicates, find_near_duplicates
+from dermafuse.evaluation.checks.near_duplicates import NearDuplicates, find_near_duplicates
 
 CODE: Final = "DF002"
 TITLE: Final = "Near-duplicate images under different lesion ids"

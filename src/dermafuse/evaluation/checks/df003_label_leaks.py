@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.given import Given, is_missing
-from dermafuse.evaluation.findings import Finding
 
 CODE: Final = "DF003"
 TITLE: Final = "Columns that give the diagnosis away"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.given import Given
-from dermafuse.evaluation.findings import Finding
 
 CODE: Final = "DF004"
 TITLE: Final = "Classes of very different size"

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.given import Given, is_missing, listed, share
-from dermafuse.evaluation.findings import Finding
 
 CODE: Final = "DF005"
 TITLE: Final = "Metadata missing more often in some diagnoses"

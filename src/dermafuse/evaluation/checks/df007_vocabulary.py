@@ -9,8 +9,8 @@ import numpy as np
 from dermafuse.data.layout_ham import LOCALIZATIONS
 from dermafuse.data.values import UNKNOWN
 from dermafuse.errors import examples
+from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.given import Given
-from dermafuse.evaluation.findings import Finding
 
 CODE: Final = "DF007"
 TITLE: Final = "Values outside the known vocabulary"

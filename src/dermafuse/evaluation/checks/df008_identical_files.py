@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from dermafuse.errors import examples
+from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.given import Given
-from dermafuse.evaluation.findings import Finding
 
 CODE: Final = "DF008"
 TITLE: Final = "Identical files under different image ids"

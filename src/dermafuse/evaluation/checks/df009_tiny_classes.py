@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.given import Given
-from dermafuse.evaluation.findings import Finding
 
 CODE: Final = "DF009"
 TITLE: Final = "Classes too small for sure numbers"

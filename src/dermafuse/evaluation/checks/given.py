@@ -13,7 +13,7 @@ import pandas as pd
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split
 from dermafuse.data.values import UNKNOWN
-from dermafuse.evaluation.image_facts import ImageFacts
+from dermafuse.evaluation.checks.image_facts import ImageFacts
 from dermafuse.progress import Reporter, Silent
 
 

@@ -24,9 +24,9 @@ from dermafuse.evaluation.checks import (
     df010_conflicting_labels,
     df011_missing_files,
 )
+from dermafuse.evaluation.checks.findings import Finding, ranked
 from dermafuse.evaluation.checks.given import Given
-from dermafuse.evaluation.findings import Finding, ranked
-from dermafuse.evaluation.image_facts import ImageFacts
+from dermafuse.evaluation.checks.image_facts import ImageFacts
 from dermafuse.progress import Reporter, Silent
 
 #: The checks by their codes. A code is never given to another check.

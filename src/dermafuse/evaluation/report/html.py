@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from dermafuse.evaluation.figures import Figure
+from dermafuse.evaluation.figures.make import Figure
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from dermafuse.data.images import view
 from dermafuse.errors import DataError
-from dermafuse.evaluation.candidate_pairs import Rows, candidates
-from dermafuse.evaluation.fingerprints import SIDE, Floats, fit
+from dermafuse.evaluation.checks.candidate_pairs import Rows, candidates
+from dermafuse.evaluation.checks.fingerprints import SIDE, Floats, fit
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.engine import cpu_count
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from dermafuse.evaluation.figures_canvas import INKS, Box, Dot, Label, Line, Point, Shape
+from dermafuse.evaluation.figures.canvas import INKS, Box, Dot, Label, Line, Point, Shape
 
 if TYPE_CHECKING:
-    from dermafuse.evaluation.figures_canvas import Canvas
+    from dermafuse.evaluation.figures.canvas import Canvas
 
 #: Painted this many times larger and shrunk: Pillow draws without antialiasing.
 _OVERSAMPLE: Final = 2

@@ -1,6 +1,6 @@
 """``dermafuse report``: one self-contained page, and its figures as files, from what a run left.
 
-Every number in the page comes from ``metrics.json`` or ``predictions.csv`` and says from where (`report_facts`).
+Every number in the page comes from ``metrics.json`` or ``predictions.csv`` and says from where (`report.facts`).
 The page loads nothing: fonts are the system's, drawings inline, pictures embedded; its policy forbids the rest.
 """
 
@@ -21,9 +21,10 @@ from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError
 from dermafuse.evaluation.enrich import class_codes, enriched, match_records, read_metrics, reported_split
-from dermafuse.evaluation.figures import Figure, make_figures, write_figures
-from dermafuse.evaluation.figures_canvas import theme_style, theme_variables
-from dermafuse.evaluation.report_details import (
+from dermafuse.evaluation.figures.canvas import theme_style, theme_variables
+from dermafuse.evaluation.figures.make import Figure, make_figures, write_figures
+from dermafuse.evaluation.prediction_rows import Rows, read_rows
+from dermafuse.evaluation.report.details import (
     all_numbers,
     checklists,
     cite,
@@ -32,13 +33,12 @@ from dermafuse.evaluation.report_details import (
     gallery,
     training,
 )
-from dermafuse.evaluation.report_facts import Facts
-from dermafuse.evaluation.report_gallery import Gallery, make_gallery
-from dermafuse.evaluation.report_operating import operating
-from dermafuse.evaluation.report_rows import Rows, read_rows
-from dermafuse.evaluation.report_sections import all_findings, calibration, classes, verdict
-from dermafuse.evaluation.report_subgroups import subgroups
-from dermafuse.evaluation.report_uncertainty import explanation_quality, uncertainty
+from dermafuse.evaluation.report.facts import Facts
+from dermafuse.evaluation.report.gallery import Gallery, make_gallery
+from dermafuse.evaluation.report.operating import operating
+from dermafuse.evaluation.report.sections import all_findings, calibration, classes, verdict
+from dermafuse.evaluation.report.subgroups import subgroups
+from dermafuse.evaluation.report.uncertainty import explanation_quality, uncertainty
 from dermafuse.files import existing_folder, write_atomic, write_json
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.predictor import Predictor
@@ -225,13 +225,13 @@ def _style() -> str:
 
 
 def _pane_names() -> list[str]:
-    from dermafuse.evaluation.figures_tables import FOREST_METRICS
+    from dermafuse.evaluation.figures.tables import FOREST_METRICS
 
     return list(FOREST_METRICS)
 
 
 def _asset(name: str) -> str:
-    return files("dermafuse.evaluation").joinpath("report_page", name).read_text(encoding="utf-8")
+    return files("dermafuse.evaluation.report").joinpath("page", name).read_text(encoding="utf-8")
 
 
 def _sources(run: Path, metrics: Mapping[str, Any], rows: Rows, named: Path | None) -> Sources:

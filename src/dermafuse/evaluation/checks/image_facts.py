@@ -15,7 +15,7 @@ from PIL import Image
 from dermafuse.data.images import load_image
 from dermafuse.data.records import Records
 from dermafuse.errors import ImageError
-from dermafuse.evaluation.fingerprints import SIDE, to_grey
+from dermafuse.evaluation.checks.fingerprints import SIDE, to_grey
 from dermafuse.runtime.engine import cpu_count
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from dermafuse.evaluation.enrich import reported_split
-from dermafuse.evaluation.figures_canvas import Canvas
-from dermafuse.evaluation.figures_curves import learning, precision_recall, reliability, roc, score_histogram
-from dermafuse.evaluation.figures_tables import FOREST_METRICS, confusion, forest, malignant_points
-from dermafuse.evaluation.report_rows import Rows
+from dermafuse.evaluation.figures.canvas import Canvas
+from dermafuse.evaluation.figures.curves import learning, precision_recall, reliability, roc, score_histogram
+from dermafuse.evaluation.figures.tables import FOREST_METRICS, confusion, forest, malignant_points
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.files import write_atomic
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from dermafuse.data.images import load_image
 from dermafuse.errors import DermafuseError, ImageError
-from dermafuse.evaluation.report_rows import Rows
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.progress import Reporter
 from dermafuse.runtime.bundle import read_bundle
 from dermafuse.runtime.explain import Explainer

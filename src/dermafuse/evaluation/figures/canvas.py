@@ -128,7 +128,7 @@ class Canvas:
         """Return the drawing as PNG in the light colours, ``scale`` pixels a unit."""
         from PIL import Image
 
-        from dermafuse.evaluation.figures_paint import paint
+        from dermafuse.evaluation.figures.paint import paint
 
         content = io.BytesIO()
         image: Image.Image = paint(self, scale)

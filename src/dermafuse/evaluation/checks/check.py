@@ -12,8 +12,8 @@ from dermafuse.data.images import load_image
 from dermafuse.data.records import Records, summarize
 from dermafuse.data.splits import By, leakage, make_split
 from dermafuse.errors import DataError
-from dermafuse.evaluation.data_checks import check_data
-from dermafuse.evaluation.image_facts import ImageFacts, read_images
+from dermafuse.evaluation.checks.data_checks import check_data
+from dermafuse.evaluation.checks.image_facts import ImageFacts, read_images
 from dermafuse.progress import Reporter
 
 if TYPE_CHECKING:

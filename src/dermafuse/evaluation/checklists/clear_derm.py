@@ -1,4 +1,4 @@
-"""The items of CLEAR Derm with the answers that a run can give; see `checklist`."""
+"""The items of CLEAR Derm with the answers that a run can give; see `checklists.items`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dermafuse.errors import DataError
-from dermafuse.evaluation.fingerprints import ZOOMS, Fingerprints, Floats
+from dermafuse.evaluation.checks.fingerprints import ZOOMS, Fingerprints, Floats
 from dermafuse.progress import Advance, Reporter
 
 Rows = npt.NDArray[np.int64]

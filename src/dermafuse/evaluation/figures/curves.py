@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from dermafuse import diagnoses
-from dermafuse.evaluation.figures_canvas import Box, Canvas, Dot, Label, Line
-from dermafuse.evaluation.figures_plot import Frame, thin, ticks, unit_frame
+from dermafuse.evaluation.figures.canvas import Box, Canvas, Dot, Label, Line
+from dermafuse.evaluation.figures.plot import Frame, thin, ticks, unit_frame
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import BoolArray, FloatArray
-from dermafuse.evaluation.report_rows import Rows
 
 Drawn = tuple[Canvas, pd.DataFrame]
 

@@ -7,10 +7,10 @@ from html import escape
 from typing import Any, Final
 
 from dermafuse import diagnoses
-from dermafuse.evaluation.figures import Figure
+from dermafuse.evaluation.figures.make import Figure
 from dermafuse.evaluation.model_findings import worst_findings
-from dermafuse.evaluation.report_facts import Facts, step
-from dermafuse.evaluation.report_html import Cell, badge, card, figure, grid, note, section, table
+from dermafuse.evaluation.report.facts import Facts, step
+from dermafuse.evaluation.report.html import Cell, badge, card, figure, grid, note, section, table
 
 _HEADLINES: Final = (
     ("accuracy", "Accuracy", ".3f"),

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from dermafuse import diagnoses
-from dermafuse.evaluation.figures import Figure
-from dermafuse.evaluation.figures_curves import SCORE_FRAME, rates
+from dermafuse.evaluation.figures.curves import SCORE_FRAME, rates
+from dermafuse.evaluation.figures.make import Figure
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import BoolArray, FloatArray
-from dermafuse.evaluation.report_facts import Facts
-from dermafuse.evaluation.report_html import Cell, card, figure, grid, note, section, table
-from dermafuse.evaluation.report_rows import Rows
+from dermafuse.evaluation.report.facts import Facts
+from dermafuse.evaluation.report.html import Cell, card, figure, grid, note, section, table
 
 
 def operating(facts: Facts, figures: Mapping[str, Figure], rows: Rows) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from dermafuse.evaluation.figures import Figure
-from dermafuse.evaluation.figures_tables import COLUMN_NAMES, FOREST_METRICS
-from dermafuse.evaluation.report_facts import Facts, step
-from dermafuse.evaluation.report_html import Cell, card, details, note, section, table
+from dermafuse.evaluation.figures.make import Figure
+from dermafuse.evaluation.figures.tables import COLUMN_NAMES, FOREST_METRICS
+from dermafuse.evaluation.report.facts import Facts, step
+from dermafuse.evaluation.report.html import Cell, card, details, note, section, table
 
 
 def subgroups(facts: Facts, figures: Mapping[str, Figure]) -> str:

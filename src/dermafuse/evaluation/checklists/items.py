@@ -7,7 +7,7 @@ Sources:
         that use regression or machine learning methods", BMJ 385:e078378, 2024 (27 items).
 
 The items are given in short, in our words; the papers hold the full text. An answer quotes the run's numbers
-by pointer (see `report_facts`); where a number is missing the next answer is tried, the last being what is to be
+by pointer (see `report.facts`); where a number is missing the next answer is tried, the last being what is to be
 said when nothing is known. What only people can answer is left to them and says so.
 """
 
@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dermafuse.evaluation.checklist_clear_derm import CLEAR_DERM
-from dermafuse.evaluation.checklist_tripod import TRIPOD_AI
-from dermafuse.evaluation.report_facts import Facts
+from dermafuse.evaluation.checklists.clear_derm import CLEAR_DERM
+from dermafuse.evaluation.checklists.tripod import TRIPOD_AI
+from dermafuse.evaluation.report.facts import Facts
 
 #: What the states mean, in the order of completeness.
 STATES: Final[dict[str, str]] = {

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from dermafuse import diagnoses
-from dermafuse.evaluation.figures_canvas import Box, Canvas, Dot, Label, Line
-from dermafuse.evaluation.figures_curves import Drawn, corners, rates
-from dermafuse.evaluation.figures_plot import Frame, thin, ticks, unit_frame
-from dermafuse.evaluation.report_rows import Rows
+from dermafuse.evaluation.figures.canvas import Box, Canvas, Dot, Label, Line
+from dermafuse.evaluation.figures.curves import Drawn, corners, rates
+from dermafuse.evaluation.figures.plot import Frame, thin, ticks, unit_frame
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.subgroups import MINIMUM_ROWS
 
 #: Metric of a subgroup -> its name; the order of the report.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dermafuse.evaluation.report_details import escape_path, leaves
-from dermafuse.evaluation.report_facts import Facts, step
-from dermafuse.evaluation.report_html import Cell, card, grid, note, section, table
+from dermafuse.evaluation.report.details import escape_path, leaves
+from dermafuse.evaluation.report.facts import Facts, step
+from dermafuse.evaluation.report.html import Cell, card, grid, note, section, table
 
 
 def uncertainty(facts: Facts) -> str:

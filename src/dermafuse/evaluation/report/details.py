@@ -7,12 +7,12 @@ from html import escape
 from typing import Any, Final
 
 from dermafuse import diagnoses
-from dermafuse.evaluation.checklist import STATES, filled_checklists
-from dermafuse.evaluation.figures import Figure
-from dermafuse.evaluation.report_facts import Facts, step
-from dermafuse.evaluation.report_gallery import Example, Gallery
-from dermafuse.evaluation.report_html import Cell, card, details, figure, grid, note, section, table
-from dermafuse.evaluation.report_rows import Rows
+from dermafuse.evaluation.checklists.items import STATES, filled_checklists
+from dermafuse.evaluation.figures.make import Figure
+from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.report.facts import Facts, step
+from dermafuse.evaluation.report.gallery import Example, Gallery
+from dermafuse.evaluation.report.html import Cell, card, details, figure, grid, note, section, table
 
 _LEAK_WORDS: Final = (
     "{/leakage/leaked_images:,d} of {/leakage/validation_images:,d} reported images ({/leakage/share:.1%}) show "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dermafuse.evaluation.figures_canvas import Canvas, Label, Line, Point
+from dermafuse.evaluation.figures.canvas import Canvas, Label, Line, Point
 
 
 @dataclass(frozen=True)

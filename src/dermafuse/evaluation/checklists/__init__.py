@@ -1,0 +1,1 @@
+"""Reporting checklists, filled: CLEAR Derm and TRIPOD+AI."""

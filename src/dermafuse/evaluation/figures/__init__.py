@@ -1,0 +1,1 @@
+"""Drawings of the numbers: SVG, PNG, and CSV."""
