@@ -20,6 +20,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run or evaluation")
     verb.add_argument("--data", metavar="DATA", type=Path, help="where the images are now (default: as in the run)")
+    verb.add_argument("--masks", metavar="DIR", type=Path, help="lesion masks *_segmentation.png, to judge heatmaps")
     verb.set_defaults(handler=run)
 
 
@@ -28,6 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     from dermafuse.evaluation.report.make import make_report
     from dermafuse.progress import Terminal
 
-    page = make_report(arguments.run, data=arguments.data, report=Terminal())
+    page = make_report(arguments.run, data=arguments.data, masks=arguments.masks, report=Terminal())
     print(f"The report is in {page}. {DISCLAIMER}")
     return 0

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from dermafuse import diagnoses
@@ -23,6 +24,7 @@ from dermafuse.errors import DataError, DermafuseError
 from dermafuse.evaluation.enrich import class_codes, enriched, match_records, read_metrics, reported_split
 from dermafuse.evaluation.figures.canvas import theme_style, theme_variables
 from dermafuse.evaluation.figures.make import Figure, make_figures, write_figures
+from dermafuse.evaluation.judge_heatmaps import judge_heatmaps
 from dermafuse.evaluation.prediction_rows import Rows, read_rows
 from dermafuse.evaluation.report.details import (
     all_numbers,
@@ -42,6 +44,7 @@ from dermafuse.evaluation.report.uncertainty import explanation_quality, uncerta
 from dermafuse.files import existing_folder, write_atomic, write_json
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.predictor import Predictor
+from dermafuse.runtime.released import load
 
 PAGE: Final = "report.html"
 FIGURES: Final = "figures"
@@ -92,13 +95,19 @@ class Sources:
 
 
 def make_report(
-    run: Path, *, data: Path | None = None, title: str | None = None, report: Reporter | None = None
+    run: Path,
+    *,
+    data: Path | None = None,
+    masks: Path | None = None,
+    title: str | None = None,
+    report: Reporter | None = None,
 ) -> Path:
     """Write ``RUN/report.html`` and ``RUN/figures``; add to ``metrics.json`` what the page shows and it lacks.
 
     Args:
         run: the folder of a finished training, cross-validation or evaluation.
         data: its data set, for subgroups and examples; ``None``: where the run says it was.
+        masks: lesion masks ``IMAGE_segmentation.png``, to judge the heatmaps by; ``None``: they are not judged.
         title: of the page; ``None``: the name of the folder.
         report: who is told the progress.
 
@@ -120,6 +129,8 @@ def make_report(
     if sources.records is None:
         report.warn(sources.why)
     full = enriched(metrics, rows, sources.records)
+    if masks is not None:
+        full[split]["explanation_quality"] = _judged_heatmaps(rows[split], sources, masks, report)
     if full != metrics:
         write_json(run / "metrics.json", full)
     return write_report(run, full, rows, sources, title=title or run.resolve().name, report=report)
@@ -232,6 +243,18 @@ def _pane_names() -> list[str]:
 
 def _asset(name: str) -> str:
     return files("dermafuse.evaluation.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _judged_heatmaps(rows: Rows, sources: Sources, masks: Path, report: Reporter) -> dict[str, Any]:
+    model = sources.bundles.get(0)
+    if sources.records is None or model is None:
+        raise DataError(
+            "Heatmaps are judged on the images of a single run; name its RUN folder and, with --data, them."
+        )
+    predictor = model if isinstance(model, Predictor) else load(model, mode="throughput")
+    records = sources.records
+    reported = np.flatnonzero(records.table["image_id"].isin(set(rows.image_id)).to_numpy())
+    return judge_heatmaps(predictor, records.subset(reported), masks, report=report)
 
 
 def _sources(run: Path, metrics: Mapping[str, Any], rows: Rows, named: Path | None) -> Sources:
