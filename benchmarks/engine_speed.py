@@ -49,6 +49,7 @@ def tensorflow_runner(backbone: str, weights: str, images: np.ndarray) -> Callab
 
 def onnx_runner(backbone: str, weights: str, images: np.ndarray, folder: str) -> Callable[[], None]:
     import keras
+    import onnx
     import onnxruntime
     import tensorflow as tf
     import tf2onnx
@@ -60,7 +61,11 @@ def onnx_runner(backbone: str, weights: str, images: np.ndarray, folder: str) ->
     signature = [tf.TensorSpec([None, *images.shape[1:]], tf.float32, name="image_input")]
     function = tf.function(lambda batch: pooled(batch, training=False), input_signature=signature, autograph=False)
     path = f"{folder}/{backbone}.onnx"
-    tf2onnx.convert.from_function(function, input_signature=signature, opset=18, output_path=path)
+    converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=18)
+    # It also lists constants that TensorFlow captured (the input normalisation of B1), which are folded by now.
+    for entry in [entry for entry in converted.graph.input if entry.name != "image_input"]:
+        converted.graph.input.remove(entry)
+    onnx.save_model(converted, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
