@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +19,16 @@ Precision = Literal["auto", "f32", "bf16"]
 
 #: Workers beyond the number of inference streams: while the streams compute, these decode and store.
 _EXTRA_WORKERS = 2
+
+#: Seconds between two reports of progress.
+_TELL_EVERY = 0.1
+
+
+class _End:
+    """What an exhausted source gives."""
+
+
+_END = _End()
 
 
 def cpu_count() -> int:
@@ -120,27 +129,51 @@ def bounded_map(
     *,
     workers: int,
 ) -> Iterator[int]:
-    """Run ``work`` over ``items`` on ``workers`` threads, at most a few items a thread queued; yield counts done.
+    """Run ``work`` over ``items`` on ``workers`` threads, each taking its next item itself; yield counts done.
+
+    Threads that fetch for themselves, not a pool with futures: handing over and waiting for an item costs 0.2 ms,
+    a twentieth of what the network takes.
 
     Raises:
-        Exception: the first one of ``work``; queued items are dropped, running ones finish.
+        Exception: the first one of ``items`` or ``work``; no further items are taken, running ones finish.
     """
     source = iter(items)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="dermafuse")
-    pending: set[Future[None]] = set()
+    turn = threading.Lock()
+    stop = threading.Event()
+    ended = threading.Semaphore(0)
+    counts = [0] * workers
+    errors: list[BaseException] = []
+
+    def run(worker: int) -> None:
+        try:
+            while not stop.is_set():
+                with turn:
+                    item = next(source, _END)
+                if isinstance(item, _End):
+                    break
+                work(item)
+                counts[worker] += 1
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+        finally:
+            ended.release()
+
+    threads = [threading.Thread(target=run, args=(n,), name=f"dermafuse-{n}", daemon=True) for n in range(workers)]
+    told = 0
     try:
-        exhausted = False
-        while True:
-            while not exhausted and len(pending) < workers * 8:
-                try:
-                    pending.add(pool.submit(work, next(source)))
-                except StopIteration:
-                    exhausted = True
-            if not pending:
-                break
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-            yield len(finished)
+        for thread in threads:
+            thread.start()
+        running = workers
+        while running:
+            running -= ended.acquire(timeout=_TELL_EVERY)
+            if (now := sum(counts)) > told:
+                yield now - told
+                told = now
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        stop.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+    if errors:
+        raise errors[0]
