@@ -86,8 +86,8 @@ class Predictor:
 
     @property
     def workers(self) -> int:
-        """Threads that keep the engine busy: while its streams compute, two decode."""
-        return self._members[0].engine.streams + 2
+        """Threads that keep the engine busy while some of them decode."""
+        return self._members[0].engine.workers
 
     @overload
     def predict(
