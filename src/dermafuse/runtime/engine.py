@@ -27,7 +27,7 @@ _TELL_EVERY = 0.1
 
 # The first NumPy array handed to OpenVINO initialises a static of pybind11 whose lock and Python's are taken in
 # opposite orders: two threads that are first together wait for each other for ever (seen: py-spy shows one in
-# __cxa_guard_acquire, one in call_once<npy_api>). Importing is done by one thread, so the first array is handed over here.
+# __cxa_guard_acquire, one in call_once<npy_api>). Importing is done by one thread: the first array goes over here.
 ov.Tensor(np.zeros(1, np.uint8))
 
 
