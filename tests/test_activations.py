@@ -17,7 +17,7 @@ from dermafuse.training.activations import (
     prune_stores,
 )
 
-KEY = StoreKey("efficientnet_lite0", "random-seed0", "block6", 64, 1, "f32", (2, 2, 3))
+KEY = StoreKey("efficientnet_lite0", "random-seed0", "block6", 64, 1, 1, "f32", (2, 2, 3))
 
 
 def digest(number: int) -> bytes:

@@ -96,3 +96,15 @@ def test_unreadable_images_are_listed_with_a_reason_and_the_rest_is_kept(folder:
     assert len(found.table) == 3
     for position, reason in found.bad.items():
         assert position == 6 or paths[position].name in reason
+
+
+def test_random_views_are_those_of_the_files_content_whatever_else_is_extracted(folder: Path, tmp_path: Path) -> None:
+    config = settings()
+    key = store_key(plan_network(config))
+    paths = sorted(folder.glob("*.jpg"))
+    table = run(paths, ActivationStore(key, tmp_path / "one"), config, views=(0, 8, 9)).table
+    again = run(paths[::-1], ActivationStore(key, tmp_path / "two"), config, views=(9,)).table
+    everything = np.arange(len(paths))
+    np.testing.assert_array_equal(again.gather(everything[::-1], 0), table.gather(everything, 2))
+    assert not np.array_equal(table.gather(everything, 1), table.gather(everything, 2))
+    assert not np.array_equal(table.gather(everything, 0), table.gather(everything, 1))

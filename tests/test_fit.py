@@ -24,7 +24,7 @@ def rows_of(folder: Path, count: int, seed: int) -> Rows:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, CLASSES, count)
     features = generator.normal(size=(count, WIDTH)) + 1.2 * np.eye(CLASSES, WIDTH)[labels]
-    store = ActivationStore(StoreKey("b", "w", "pooled", 32, 1, f"s{seed}", (WIDTH,)), folder)
+    store = ActivationStore(StoreKey("b", "w", "pooled", 32, 1, 1, f"s{seed}", (WIDTH,)), folder)
     digests = [content_digest(f"{seed}/{number}".encode()) for number in range(count)]
     if store.missing(digests, [0]):
         with store.writer() as writer:

@@ -67,3 +67,18 @@ def test_class_weights_in_the_loss_are_those_of_kerass_class_weight() -> None:
     expected = float(keras_own(labels, logits, sample_weight=weights[labels]))
     got = float(ClassificationLoss(COUNTS, weights=weights)(labels, keras.ops.convert_to_tensor(logits)))
     assert got == pytest.approx(expected, rel=1e-5)
+
+
+def test_shares_of_classes_are_labels_too_and_the_loss_is_linear_in_them() -> None:
+    logits = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=(5, 3)), "float32")
+    weights = np.array([0.5, 1.0, 2.0])
+    loss = ClassificationLoss(COUNTS, weights=weights)
+    one, other = np.array([0, 1, 2, 0, 1]), np.array([2, 2, 1, 1, 0])
+    blended = (0.3 * np.eye(3)[one] + 0.7 * np.eye(3)[other]).astype(np.float32)
+    pure = ClassificationLoss(COUNTS)
+    np.testing.assert_allclose(
+        float(pure(np.eye(3, dtype=np.float32)[one], logits)), float(pure(one, logits)), rtol=1e-6
+    )
+    expected = 0.3 * float(pure(one, logits)) + 0.7 * float(pure(other, logits))
+    assert float(pure(blended, logits)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss(np.eye(3, dtype=np.float32)[one], logits)) == pytest.approx(float(loss(one, logits)), rel=1e-6)

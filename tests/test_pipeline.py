@@ -6,7 +6,7 @@ from PIL import Image
 
 from dermafuse.data.images import load_image
 from dermafuse.training.activations import ActivationStore, StoreKey, content_digest
-from dermafuse.training.pipeline import MetadataDropout, Rows, ordered_batches, training_batches
+from dermafuse.training.pipeline import MetadataDropout, Rows, mixed, ordered_batches, training_batches
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_metadata_dropout_replaces_whole_records_and_single_fields() -> None:
 
 
 def test_stored_views_are_drawn_at_random_and_row_and_label_stay_together(tmp_path: Path) -> None:
-    store = ActivationStore(StoreKey("b", "w", "block6", 32, 1, "f32", (1, 1, 2)), tmp_path)
+    store = ActivationStore(StoreKey("b", "w", "block6", 32, 1, 1, "f32", (1, 1, 2)), tmp_path)
     digests = [content_digest(bytes([number])) for number in range(11)]
     with store.writer() as writer:
         for number, digest in enumerate(digests):
@@ -108,3 +108,61 @@ def test_stored_views_are_drawn_at_random_and_row_and_label_stay_together(tmp_pa
             np.testing.assert_array_equal(inputs["image_input"][:, 0, 0, 0], labels)
             views |= set(inputs["image_input"][:, 0, 0, 1].tolist())
     assert len(views) == 8
+
+
+def stored_views(folder: Path, count: int, views: int) -> Rows:
+    store = ActivationStore(StoreKey("b", "w", "block6", 32, 1, 1, "f32", (1, 1, 2)), folder)
+    digests = [content_digest(bytes([number])) for number in range(count)]
+    with store.writer() as writer:
+        for number, digest in enumerate(digests):
+            for view in range(views):
+                writer.add(digest, view, np.array([[[number, view]]], np.float32))
+    labels = np.repeat([0, 1], [count - 3, 3])
+    return Rows(store.rows(digests, range(views)), np.zeros((count, 0), np.float32), labels)
+
+
+def test_a_row_shows_all_its_views_before_one_comes_again(tmp_path: Path) -> None:
+    rows = stored_views(tmp_path, 12, 4)
+    seen = [x["image_input"][:, 0, 0].astype(int) for number in range(4) for x, _ in epoch(rows, number)]
+    assert len(np.unique(np.concatenate(seen), axis=0)) == 48
+
+
+def test_rare_classes_are_drawn_more_often_each_time_in_another_view(tmp_path: Path) -> None:
+    rows = stored_views(tmp_path, 30, 4)
+    for number in range(3):
+        batches = [(x["image_input"][:, 0, 0].astype(int), y) for x, y in epoch(rows, number, sampling_power=0.5)]
+        for seen, labels in batches:
+            np.testing.assert_array_equal(seen[:, 0] >= 27, labels == 1)
+        seen = np.concatenate([each for each, _ in batches])
+        assert (seen[:, 0] >= 27).sum() == 7  # 27 and 3 rows: a quarter of 30, by the square root, not a tenth
+        assert len(np.unique(seen, axis=0)) == 30
+
+
+def test_mixup_blends_image_metadata_and_label_by_the_same_share(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    inputs = {
+        "image_input": generator.random((6, 3, 3, 2), dtype=np.float32),
+        "meta_input": generator.random((6, 4), dtype=np.float32),
+    }
+    shares = np.eye(6, dtype=np.float32)
+    out, blended = mixed(inputs, shares, 0.4, np.array([1, 2]))
+    mine = np.diag(blended.numpy())
+    assert 0 < mine[0] < 1
+    np.testing.assert_allclose(blended.numpy().sum(axis=1), 1, rtol=1e-6)
+    for name, each in inputs.items():
+        expected = mine[0] * each + (1 - mine[0]) * np.roll(each, 1, axis=0)
+        np.testing.assert_allclose(out[name].numpy(), expected, rtol=1e-5)
+
+
+def test_the_share_of_mixup_follows_its_beta_distribution() -> None:
+    inputs = {"image_input": np.zeros((2, 1), np.float32)}
+    shares = np.eye(2, dtype=np.float32)
+    drawn = [float(mixed(inputs, shares, 0.5, np.array([7, number]))[1][0, 0]) for number in range(800)]
+    assert np.mean(drawn) == pytest.approx(0.5, abs=0.05)
+    assert np.var(drawn) == pytest.approx(1 / (4 * (2 * 0.5 + 1)), abs=0.02)  # of Beta(a, a)
+
+
+def test_with_mixup_labels_are_shares_of_the_classes(rows: Rows) -> None:
+    for _, labels in epoch(rows, mixup=0.3, classes=7):
+        assert labels.shape[1] == 7
+        np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-6)

@@ -61,4 +61,6 @@ def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
     show(*summary(metrics["test"], f"{out}: test, {metrics['test']['n']:,} images"))
     for text in metrics["announcements"]:
         print(text)
+    if not metrics["overlap"]["known"]:
+        print(f"OVERLAP UNKNOWN: {metrics['overlap']['basis']} Some of these images may have been learned from.")
     print(f"The report is in {out / 'report.html'}. {DISCLAIMER}")

@@ -50,10 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     from dermafuse.training.start import train
 
     names = ("data", "backbone", "weights", "split", "folds", "seed", "epochs", "unfreeze_from")
+    options = {name: getattr(arguments, name) for name in names}
+    if options["data"]:  # RUN/config.toml must find the data from any folder
+        options["data"] = str(Path(options["data"]).resolve())
     config = resolve(
         arguments.recipe,
         file=arguments.config,
-        options={name: getattr(arguments, name) for name in names},
+        options=options,
         assignments=arguments.set,
     )
     metrics = train(

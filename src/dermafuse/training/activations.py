@@ -52,6 +52,7 @@ class StoreKey:
     cut: str
     image_size: int
     preprocessing: int
+    random_views: int
     precision: str
     shape: tuple[int, ...]
 

@@ -61,7 +61,12 @@ class TrainConfig(BaseModel):
     )
     metadata_dropout: float = Field(0.0, ge=0, lt=1, description="chance that a record loses all metadata")
     field_dropout: float = Field(0.0, ge=0, lt=1, description="chance that a record loses one field")
-    views: Literal[1, 8] = 1
+    views: Literal[1, 2, 4, 8] = Field(1, description="flips and quarter turns, cached; 1: the image as it is")
+    random_views: int = Field(0, ge=0, le=200, description="views of random framing, colour and quality, cached")
+    mixup: float = Field(0.0, ge=0, le=2, description="alpha of mixup, Zhang et al. 2018; 0: none")
+    sampling_power: float = Field(
+        0.0, ge=0, le=1, description="classes are drawn by n_c^(1-power): 0 as they come, 1 equally often"
+    )
     patience: int = Field(5, ge=1)
     monitor: Literal["loss", "macro_f1", "balanced_accuracy"] = "loss"
     tuning_fraction: float = Field(
@@ -90,10 +95,10 @@ class TrainConfig(BaseModel):
             raise ConfigError(
                 f"Unknown recipe '{self.recipe}'; there are {', '.join(RECIPES)}.{nearest(self.recipe, RECIPES)}"
             )
-        if self.views == 8 and self.unfreeze_from == "all" and self.cache:
+        if (self.views > 1 or self.random_views) and (self.unfreeze_from == "all" or not self.cache):
             raise ConfigError(
-                "views=8 belongs to cached activations; with unfreeze_from=all the images are augmented instead: "
-                "set views=1."
+                "views and random_views belong to cached activations; with unfreeze_from=all the images are augmented "
+                "instead: set views=1 and random_views=0."
             )
         if self.fusion == "metadata_only" and (self.unfreeze_from is not None or not self.cache):
             raise ConfigError(

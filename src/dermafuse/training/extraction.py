@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dermafuse.data.images import load_image, view
+from dermafuse.data.random_views import random_view
 from dermafuse.errors import ImageError
 from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
 from dermafuse.training.activations import ActivationStore, RowTable, content_digest
+
+#: Views numbered below this are flips and quarter turns, the others random.
+DIHEDRAL_VIEWS: Final = 8
 
 #: Called with how many more images are done.
 Progress = Callable[[int], None]
@@ -77,7 +82,8 @@ def extract(
         store: where rows are kept; its key must describe the engine's network.
         make_engine: compiles the front: uint8 (1, s, s, 3) to (1, \\*shape).
         image_size: side s in pixels.
-        views: dihedral views by number (``data/images.py``); 0 is the image as it is.
+        views: by number: 0 is the image as it is, 1 to 7 its other flips and quarter turns (``data/images.py``), 8 to
+            255 random views (``data/random_views.py``), drawn from the content of the file and the number.
         progress: told how many more images are done (those in the store count at once).
 
     Raises:
@@ -107,7 +113,7 @@ def extract(
                 for number in views:
                     if (digest, number) in store:
                         continue
-                    (rows, *_) = engine.infer(np.ascontiguousarray(view(image, number))[np.newaxis])
+                    (rows, *_) = engine.infer(_seen(image, digest, number)[np.newaxis])
                     writer.add(digest, number, rows[0])
 
             engine.map_threads(
@@ -121,3 +127,10 @@ def extract(
     good = np.array([position for position in range(len(paths)) if position not in bad], dtype=np.int64)
     wanted = [digest for position in good if (digest := digests[position]) is not None]
     return Extraction(store.rows(wanted, views), good, bad, len(first) - len(unreadable))
+
+
+def _seen(image: NDArray[Any], digest: bytes, number: int) -> NDArray[Any]:
+    """Return view ``number`` of an image whose file has this digest."""
+    if number < DIHEDRAL_VIEWS:
+        return np.ascontiguousarray(view(image, number))
+    return random_view(image, digest + bytes([number]))

@@ -1,4 +1,4 @@
-"""Losses and class weights against imbalance. All take integer labels and logits."""
+"""Losses and class weights against imbalance."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ def class_weights(labels: NDArray[np.int64], classes: int, weighting: Weighting)
 class ClassificationLoss(keras.losses.Loss):
     """Softmax cross-entropy of integer labels and logits, a value a row, with what counters imbalance.
 
-    Every part is off by default, and parts combine: margin and prior shift change the logits in the loss only, then
-    smoothing changes the target, then focus and class weight multiply the row's value.
+    Labels are int (b,) or (b, 1), or shares of the classes (b, k). Every part is off by default, and parts combine:
+    margin and prior shift change the logits in the loss only, then smoothing changes the target, then focus and class
+    weight multiply the row's value.
 
     Args:
         counts: int64 (k,), training rows of each class.
@@ -88,7 +89,10 @@ class ClassificationLoss(keras.losses.Loss):
         """Return the loss of each row, (batch,)."""
         ops = keras.ops
         classes = len(self._shift)
-        labels = ops.one_hot(ops.cast(ops.reshape(y_true, (-1,)), "int32"), classes)
+        if len(y_true.shape) == 2 and y_true.shape[-1] == classes > 1:
+            labels = ops.cast(y_true, y_pred.dtype)  # shares of the classes, from mixup
+        else:
+            labels = ops.one_hot(ops.cast(ops.reshape(y_true, (-1,)), "int32"), classes)
         log_p = ops.log_softmax(y_pred + self._shift - labels * self._margins, axis=-1)
         target = labels * (1.0 - self._smoothing) + self._smoothing / classes
         values = -ops.sum(target * log_p, axis=-1)

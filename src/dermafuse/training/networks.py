@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import openvino as ov
 
 from dermafuse.data.images import PREPROCESSING_VERSION
+from dermafuse.data.random_views import RANDOM_VIEWS_VERSION
 from dermafuse.files import cache_folder, sync_folder
 from dermafuse.models.specs import BackboneSpec, check_image_size, spec, stage_index
 from dermafuse.models.weights import weights_id
@@ -89,6 +90,7 @@ def store_key(plan: Plan) -> StoreKey:
         cut=plan.cut,
         image_size=plan.image_size,
         preprocessing=PREPROCESSING_VERSION,
+        random_views=RANDOM_VIEWS_VERSION,
         precision=plan.precision if plan.precision == "f32" else f"bf16 after {_FLOAT32_UNTIL}",
         shape=cut_shape(plan),
     )

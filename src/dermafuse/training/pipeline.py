@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from dermafuse.data.images import load_image
 from dermafuse.training.activations import RowTable
 from dermafuse.training.augmentation import augment_images
+from dermafuse.training.sampling import class_draws, epoch_rows, occurrence
 
 #: Streams of random numbers that must not repeat each other.
-_ORDER, _VIEW, _META, _IMAGE = 1, 2, 3, 4
+_ORDER, _VIEW, _META, _IMAGE, _MIX = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
@@ -75,27 +76,44 @@ def training_batches(
     start_epoch: int = 0,
     augment: bool = False,
     dropout: MetadataDropout | None = None,
+    sampling_power: float = 0.0,
+    mixup: float = 0.0,
+    classes: int = 0,
 ) -> tf.data.Dataset:
     """Return an endless dataset of shuffled batches, ``ceil(n / batch_size)`` an epoch, from ``start_epoch`` on.
 
     Args:
-        rows: what to train on. Stored activations of several views: a random view a row and epoch.
+        rows: what to train on. Stored activations of several views take turns, starting from a random one.
         batch_size: rows a batch; the last one of an epoch is smaller.
         seed: of order, views, augmentation and metadata dropout.
         start_epoch: number of the first epoch, counted from 0.
         augment: random flips, turns, zoom and colour, for images (activations have their views instead).
         dropout: loss of metadata.
+        sampling_power: how much more often rare classes are drawn (``sampling.class_draws``).
+        mixup: alpha of ``mixed``; above 0 labels are float32 (b, k), shares of the classes.
+        classes: k; needed for mixup.
     """
     count = len(rows)
     views = rows.images.views if isinstance(rows.images, RowTable) else 1
 
+    first_view = np.random.default_rng([seed, _VIEW]).integers(views, size=count)
+    most = -(-class_draws(np.bincount(rows.labels), sampling_power) // np.maximum(np.bincount(rows.labels), 1))
+
+    def resampled(epoch: np.int64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        drawn = epoch_rows(rows.labels, sampling_power, seed=seed, epoch=int(epoch))
+        return drawn, first_view[drawn] + epoch * most[rows.labels[drawn]] + occurrence(drawn)
+
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(count, dtype=tf.int64), seed=tf.stack([seed * 8 + _ORDER, epoch])
-        )
-        chosen = tf.random.stateless_uniform(
-            (count,), tf.stack([seed * 8 + _VIEW, epoch]), maxval=views, dtype=tf.int64
-        )
+        if sampling_power > 0:
+            order, turn = tf.numpy_function(resampled, [epoch], (tf.int64, tf.int64), stateful=False)
+            order.set_shape((count,))
+            turn.set_shape((count,))
+        else:
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(count, dtype=tf.int64), seed=tf.stack([seed * 8 + _ORDER, epoch])
+            )
+            turn = tf.gather(first_view, order) + epoch
+        chosen = turn % views
         positions = tf.data.Dataset.from_tensor_slices((order, chosen)).batch(batch_size)
         return positions.enumerate().map(lambda step, pair: (pair[0], pair[1], epoch * 100_003 + step))
 
@@ -111,9 +129,36 @@ def training_batches(
         if dropout is not None and "meta_input" in inputs:
             draw = tf.stack([tf.constant(seed * 8 + _META, tf.int64), number])
             inputs["meta_input"] = dropout(inputs["meta_input"], draw)
+        if mixup > 0:
+            draw = tf.stack([tf.constant(seed * 8 + _MIX, tf.int64), number])
+            return mixed(inputs, tf.one_hot(labels, classes), mixup, draw)
         return inputs, labels
 
     return _settled(indices.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+
+
+def mixed(
+    inputs: dict[str, tf.Tensor], shares: tf.Tensor, alpha: float, seed: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Blend each row with the next of the batch: mixup of images, of stored activations the manifold mixup.
+
+    Zhang et al. 2018, "mixup: beyond empirical risk minimization"; Verma et al. 2019, "Manifold mixup". One share
+    lambda ~ Beta(alpha, alpha) a batch, the same for image, metadata and label.
+
+    Args:
+        inputs: name -> (b, ...).
+        shares: float32 (b, k), of the classes.
+        alpha: above 0; small: rows stay nearly what they are.
+        seed: int64 (2,).
+    """
+    first, second = tf.unstack(tf.random.stateless_gamma((2,), seed, alpha))
+    mine = tf.math.divide_no_nan(first, first + second)
+
+    def blend(each: tf.Tensor) -> tf.Tensor:
+        each = tf.cast(each, tf.float32)
+        return mine * each + (1.0 - mine) * tf.roll(each, 1, axis=0)
+
+    return {name: blend(each) for name, each in inputs.items()}, blend(shares)
 
 
 def ordered_batches(rows: Rows, *, batch_size: int, view: int = 0) -> tf.data.Dataset:

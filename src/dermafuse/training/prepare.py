@@ -20,7 +20,7 @@ from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
 from dermafuse.training.activations import ActivationStore
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.extraction import extract
+from dermafuse.training.extraction import DIHEDRAL_VIEWS, extract
 from dermafuse.training.networks import Plan, extraction_model, front_file, store_key
 from dermafuse.training.pipeline import MetadataDropout, Rows
 
@@ -117,6 +117,11 @@ def prepare(records: Records, config: TrainConfig, plan: Plan, report: Reporter,
     )
 
 
+def training_views(config: TrainConfig) -> list[int]:
+    """Return the numbers of the views that training draws from (``extract``)."""
+    return [*range(config.views), *range(DIHEDRAL_VIEWS, DIHEDRAL_VIEWS + config.random_views)]
+
+
 def metadata_dropout(encoder: MetadataEncoder, config: TrainConfig) -> MetadataDropout | None:
     """Return the random loss of metadata that the configuration asks for, ``None`` for none."""
     if not encoder.width or (config.metadata_dropout == 0 and config.field_dropout == 0):
@@ -165,7 +170,7 @@ def _load_images(
                 readable[name], bad = readable_images(paths, plan.image_size, advance)
             images[name] = [paths[position] for position in readable[name]]
         else:
-            views = range(config.views if name == "train" else 1)
+            views = training_views(config) if name == "train" else [0]
             with report.bar(f"Frozen part of {plan.backbone.name}, {name}", len(paths), "images") as advance:
                 found = extract(paths, store, make_engine, image_size=plan.image_size, views=views, progress=advance)
             readable[name], bad = found.good, found.bad

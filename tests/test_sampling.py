@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dermafuse.training.sampling import class_draws, epoch_rows, occurrence
+
+counts = st.lists(st.integers(0, 400), min_size=1, max_size=8).filter(lambda each: sum(each) > 0)
+
+
+@given(counts, st.floats(0, 1))
+def test_an_epoch_has_as_many_draws_as_rows_and_only_of_classes_that_have_rows(each: list[int], power: float) -> None:
+    draws = class_draws(np.array(each), power)
+    assert draws.sum() == sum(each)
+    assert (draws >= 0).all()
+    assert (draws[np.array(each) == 0] == 0).all()
+
+
+def test_power_goes_from_classes_as_they_come_over_the_square_root_to_equally_often() -> None:
+    each = np.array([900, 100])
+    np.testing.assert_array_equal(class_draws(each, 0.0), [900, 100])
+    np.testing.assert_array_equal(class_draws(each, 0.5), [750, 250])
+    np.testing.assert_array_equal(class_draws(each, 1.0), [500, 500])
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.floats(0, 1), st.integers(0, 5))
+def test_no_row_comes_twice_before_every_row_of_its_class_came_once(label: list[int], power: float, epoch: int) -> None:
+    labels = np.array(label)
+    rows = epoch_rows(labels, power, seed=3, epoch=epoch)
+    assert len(rows) == len(labels)
+    for number in np.unique(labels):
+        times = np.bincount(rows, minlength=len(labels))[labels == number]
+        assert times.max() - times.min() <= 1
+
+
+def test_the_order_is_fixed_by_seed_and_epoch() -> None:
+    labels = np.repeat([0, 1, 2], [50, 8, 2])
+    first = epoch_rows(labels, 0.5, seed=1, epoch=0)
+    np.testing.assert_array_equal(first, epoch_rows(labels, 0.5, seed=1, epoch=0))
+    assert not np.array_equal(first, epoch_rows(labels, 0.5, seed=1, epoch=1))
+    assert not np.array_equal(first, epoch_rows(labels, 0.5, seed=2, epoch=0))
+
+
+@pytest.mark.parametrize(("rows", "before"), [([4, 4, 2, 4, 2], [0, 1, 0, 2, 1]), ([1, 2, 3], [0, 0, 0]), ([], [])])
+def test_occurrence_counts_how_often_a_row_came_before(rows: list[int], before: list[int]) -> None:
+    np.testing.assert_array_equal(occurrence(np.array(rows, np.int64)), before)
