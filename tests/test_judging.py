@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 
 from dermafuse.runtime.decision import choose_label
-from dermafuse.training.judging import decide, fit_offsets
+from dermafuse.training.decision_rule import decide, fit_offsets, fit_shift
 
 
 def imbalanced(seed: int, rows: int = 3000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,3 +38,21 @@ def test_training_decides_as_the_bundle_does() -> None:
     offsets = fit_offsets(probabilities, labels, priors)
     assert decide(probabilities, offsets).tolist() == [choose_label(row, offsets.tolist()) for row in probabilities]
     assert decide(probabilities, None).tolist() == [choose_label(row, None) for row in probabilities]
+
+
+def test_the_shift_undoes_what_weighting_by_the_class_did() -> None:
+    probabilities, labels, priors = imbalanced(3, rows=6000)
+    weighted = (np.log(probabilities) - 0.5 * np.log(priors)).astype(np.float32)
+    shift = fit_shift(weighted, labels, priors)
+    expected = 0.5 * (np.log(priors) - np.log(priors).mean())
+    np.testing.assert_allclose(shift, expected, atol=0.11 * np.abs(expected).max())
+
+
+def test_a_model_that_saw_the_classes_as_they_occur_is_hardly_shifted() -> None:
+    probabilities, labels, priors = imbalanced(4, rows=6000)
+    assert np.abs(fit_shift(np.log(probabilities).astype(np.float32), labels, priors)).max() < 0.3
+
+
+def test_a_class_without_rows_keeps_the_shift_finite() -> None:
+    probabilities, labels, _ = imbalanced(5, rows=100)
+    assert np.isfinite(fit_shift(np.log(probabilities).astype(np.float32), labels, np.array([0.9, 0.1, 0.0]))).all()

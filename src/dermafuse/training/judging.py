@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import keras
 import numpy as np
 import openvino as ov
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from dermafuse.evaluation.fit_uncertainty import FittedFlag, Measured, fit_flag, fit_sets
 from dermafuse.evaluation.intervals import cluster_bootstrap
@@ -19,11 +18,9 @@ from dermafuse.progress import Reporter
 from dermafuse.runtime.bundle_schema import PredictionSets
 from dermafuse.runtime.temperature import apply, fit_temperature
 from dermafuse.training.config import TrainConfig
+from dermafuse.training.decision_rule import decide, fit_offsets, fit_shift
 from dermafuse.training.fit import predict_logits
 from dermafuse.training.prepare import Prepared, Side
-
-#: Strengths of the prior correction that are tried; below 0 where class weights in the loss overdid it already.
-_STRENGTHS: Final = np.linspace(-0.5, 1.0, 31)
 
 
 @dataclass(frozen=True)
@@ -48,17 +45,25 @@ class Outcome:
 
 
 def judge(model: keras.Model, data: Prepared, config: TrainConfig, classes: tuple[str, ...]) -> Outcome:
-    """Predict the held-out rows, fit temperature and decision rule on the tuning rows, measure the validation rows."""
+    """Predict the held-out rows, fit temperature and decision rule on the tuning rows, measure the validation rows.
+
+    With ``decision="prior"`` the bias of ``model`` changes: its answers then have the classes as often as they occur.
+    """
     temperature, offsets, tuning = 1.0, None, None
     probabilities: dict[str, NDArray[np.float64]] = {}
     if data.tuning is not None:
         tuning = predict_logits(model, data.tuning.rows)
         labels = data.tuning.rows.labels
+        counts = np.bincount(data.train.rows.labels, minlength=len(classes))
+        priors = counts / counts.sum()
+        if config.decision == "prior":
+            shift = fit_shift(tuning, labels, priors)
+            model.get_layer("logits").bias.assign_add(shift)
+            tuning = tuning + shift
         temperature = fit_temperature(tuning, labels)
         probabilities["tuning"] = apply(tuning, temperature)
         if config.decision == "prior":
-            counts = np.bincount(data.train.rows.labels, minlength=len(classes))
-            offsets = fit_offsets(probabilities["tuning"], labels, counts / counts.sum())
+            offsets = fit_offsets(probabilities["tuning"], labels, priors)
     probabilities["validation"] = apply(predict_logits(model, data.validation.rows), temperature)
     predicted = {name: decide(each, offsets) for name, each in probabilities.items()}
     block = measured(data.validation, probabilities["validation"], predicted["validation"], classes, config)
@@ -101,45 +106,6 @@ def fit_uncertainty(
     if flag is not None:
         outcome.block["out_of_distribution"] = flag.block
     return Uncertainty(sets, flag)
-
-
-def decide(probabilities: NDArray[np.float64], offsets: NDArray[np.float64] | None) -> NDArray[np.int64]:
-    """Return the decision of each row, int64 (n,): the largest ``log p + offset``."""
-    scores = probabilities
-    if offsets is not None:
-        # The floor keeps log finite and lies far below any probability that float32 logits give.
-        scores = np.log(np.maximum(probabilities, 1e-300)) + offsets
-    chosen: NDArray[np.int64] = np.argmax(scores, axis=1).astype(np.int64)
-    return chosen
-
-
-def fit_offsets(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64], priors: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return decision offsets ``-tau log(prior)``, tau in -0.5..1 the best of 31 for these rows.
-
-    Dividing posteriors by class priors aims at balanced accuracy (Menon et al. 2021, "Long-tail learning via logit
-    adjustment", post-hoc form); not dividing, at accuracy. One number is fitted, not one a class: the rarest classes
-    have about ten tuning lesions. What is maximised is the mean of balanced accuracy and macro F1, which pull apart.
-
-    Args:
-        probabilities: float64 (n, k) of held-out rows.
-        labels: int64 (n,).
-        priors: float64 (k,), share of each class among the training rows.
-    """
-    direction = -np.log(np.maximum(priors, 1.0 / (len(labels) + 1e9)))
-    scores = []
-    for strength in _STRENGTHS:
-        chosen = decide(probabilities, strength * direction)
-        scores.append(
-            balanced_accuracy_score(labels, chosen) / 2
-            + f1_score(labels, chosen, average="macro", zero_division=0.0) / 2
-        )
-    # Neighbours are averaged: with few rows the best single value is often luck.
-    padded = np.pad(scores, 2, mode="edge")
-    smooth = np.convolve(padded, np.full(5, 0.2), mode="valid")
-    offsets = _STRENGTHS[int(smooth.argmax())] * direction
-    return np.asarray(offsets - offsets.mean(), dtype=np.float64)
 
 
 def measured(
