@@ -85,6 +85,16 @@ def load_image(
     return square if orientation == 1 else view(square, _UPRIGHT[orientation])
 
 
+def read_pixels(path: str | Path) -> Pixels:
+    """Return an image file as it is, upright: uint8 (height, width, 3), RGB.
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    pixels, orientation = decode(_read(path, MAX_BYTES, str(path)), MAX_SIZE, MAX_PIXELS, str(path))
+    return pixels if orientation == 1 else view(pixels, _UPRIGHT[orientation])
+
+
 def _read(path: str | Path, max_bytes: int, name: str) -> bytes:
     try:
         with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - half the time of Path.open

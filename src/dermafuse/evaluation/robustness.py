@@ -1,0 +1,92 @@
+"""How much worse does a model get on other cameras, and without metadata? The same rows, each time paired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from dermafuse.data.images import read_pixels
+from dermafuse.data.records import Records
+from dermafuse.errors import DermafuseError
+from dermafuse.evaluation.corruptions import CORRUPTIONS, Pixels
+from dermafuse.evaluation.intervals import paired_bootstrap
+from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.progress import Reporter
+from dermafuse.runtime.prediction import Query
+from dermafuse.runtime.predictor import Predictor
+
+#: The figures that are compared.
+FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
+
+
+def measure_robustness(
+    predictor: Predictor, records: Records, *, metadata: bool = True, seed: int = 0, report: Reporter
+) -> dict[str, Any]:
+    """Predict labelled images as they are, without metadata, and under each of ``CORRUPTIONS``.
+
+    Args:
+        predictor: the model.
+        records: labelled images that it did not learn from.
+        metadata: give what is known of age, sex and so on to the corrupted images too.
+        seed: of the bootstrap.
+        report: who is told the progress.
+
+    Returns:
+        JSON-able: ``images``; ``clean``, ``metadata_missing`` and each corruption with its figures; ``change``: for
+        each but ``clean`` the paired difference to it with interval; ``mean_change`` over the corruptions.
+    """
+    labels = np.array([predictor.classes.index(label) for label in records.table["label"]])
+    lesions = records.table["lesion_id"].to_numpy(object)
+    fields = [name for name in predictor.fields if name in records.table.columns]
+    runs: dict[str, tuple[Callable[[Pixels], Pixels] | None, bool]] = {
+        "clean": (None, True),
+        **({"metadata_missing": (None, False)} if fields else {}),
+        **{name: (change, metadata) for name, change in CORRUPTIONS.items()},
+    }
+    found: dict[str, tuple[Any, Any]] = {}
+    with report.bar("Robustness", len(runs) * len(records), "images") as advance:
+        for name, (change, known) in runs.items():
+            outcomes = []
+            for outcome in predictor.stream(_queries(records, fields if known else [], change)):
+                if isinstance(outcome, DermafuseError):
+                    raise outcome
+                outcomes.append(outcome)
+                advance(1)
+            probabilities = np.array([list(outcome.probabilities.values()) for outcome in outcomes])
+            predicted = np.array([predictor.classes.index(outcome.label) for outcome in outcomes])
+            found[name] = probabilities, predicted
+    figures = {
+        name: {
+            figure: evaluate_predictions(labels, probabilities, predictor.classes, predicted=predicted)[figure]
+            for figure in FIGURES
+        }
+        for name, (probabilities, predicted) in found.items()
+    }
+    changes = {}
+    for name in found.keys() - {"clean"}:
+        pair = paired_bootstrap(
+            labels, found[name][0], found["clean"][0], lesions, predictor.classes,
+            seed=seed, predicted_a=found[name][1], predicted_b=found["clean"][1],
+        )  # fmt: skip
+        changes[name] = {figure: pair[figure] for figure in FIGURES}
+    mean = {
+        figure: float(np.mean([figures[name][figure] - figures["clean"][figure] for name in CORRUPTIONS]))
+        for figure in FIGURES
+    }
+    return {
+        "images": len(records),
+        "metadata_given": bool(fields) and metadata,
+        **figures,
+        "change": {name: changes[name] for name in runs if name in changes},
+        "mean_change": mean,
+    }
+
+
+def _queries(records: Records, fields: list[str], change: Callable[[Pixels], Pixels] | None) -> Iterator[Query]:
+    for row in records.table[["path", *fields]].to_dict("records"):
+        path = Path(row.pop("path"))
+        known = {str(name): value for name, value in row.items() if value is not None and value == value}
+        yield Query(path if change is None else change(read_pixels(path)), known)
