@@ -39,7 +39,7 @@ def test_every_condition_is_measured_on_the_same_rows_and_compared_with_clean(tm
     records = read_dataset(synthetic)
     records = records.subset(np.arange(len(records)) < 60)
     predictor = dermafuse.load(tiny_bundle(tmp_path / "bundle"), mode="throughput")
-    block = measure_robustness(predictor, records, report=Silent())
+    block = measure_robustness(predictor, records, replicates=100, report=Silent())
     assert block["images"] == 60
     assert set(block["change"]) == {"metadata_missing", *CORRUPTIONS}
     for figure in FIGURES:

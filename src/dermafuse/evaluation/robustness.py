@@ -23,7 +23,13 @@ FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 
 
 def measure_robustness(
-    predictor: Predictor, records: Records, *, metadata: bool = True, seed: int = 0, report: Reporter
+    predictor: Predictor,
+    records: Records,
+    *,
+    metadata: bool = True,
+    seed: int = 0,
+    replicates: int = 2000,
+    report: Reporter,
 ) -> dict[str, Any]:
     """Predict labelled images as they are, without metadata, and under each of ``CORRUPTIONS``.
 
@@ -32,6 +38,7 @@ def measure_robustness(
         records: labelled images that it did not learn from.
         metadata: give what is known of age, sex and so on to the corrupted images too.
         seed: of the bootstrap.
+        replicates: of the bootstrap.
         report: who is told the progress.
 
     Returns:
@@ -69,7 +76,7 @@ def measure_robustness(
     for name in found.keys() - {"clean"}:
         pair = paired_bootstrap(
             labels, found[name][0], found["clean"][0], lesions, predictor.classes,
-            seed=seed, predicted_a=found[name][1], predicted_b=found["clean"][1],
+            replicates=replicates, seed=seed, predicted_a=found[name][1], predicted_b=found["clean"][1],
         )  # fmt: skip
         changes[name] = {figure: pair[figure] for figure in FIGURES}
     mean = {
