@@ -146,6 +146,7 @@ def train_run(
             "early_stopping_rows": config.early_stopping_rows,
             "monitor": config.monitor,
             "temperature": outcome.temperature,
+            "prior_shift": None if outcome.prior_shift is None else outcome.prior_shift.tolist(),
             "decision_offsets": None if outcome.offsets is None else outcome.offsets.tolist(),
         },
         "network": {

@@ -32,6 +32,7 @@ class Outcome:
         probabilities: side name -> float64 (n, k), calibrated.
         predicted: side name -> int64 (n,), the decision.
         temperature: fitted on the tuning rows; 1 where there are none.
+        prior_shift: float64 (k,), added to the bias of the logits; ``None``: nothing was.
         offsets: float64 (k,), added to log probabilities before the decision; ``None``: the largest decides.
         tuning_logits: float32 (n, k) of the tuning rows, before the temperature; ``None``: no such rows.
     """
@@ -40,6 +41,7 @@ class Outcome:
     probabilities: dict[str, NDArray[np.float64]]
     predicted: dict[str, NDArray[np.int64]]
     temperature: float
+    prior_shift: NDArray[np.float64] | None
     offsets: NDArray[np.float64] | None
     tuning_logits: NDArray[np.float32] | None
 
@@ -49,7 +51,7 @@ def judge(model: keras.Model, data: Prepared, config: TrainConfig, classes: tupl
 
     With ``decision="prior"`` the bias of ``model`` changes: its answers then have the classes as often as they occur.
     """
-    temperature, offsets, tuning = 1.0, None, None
+    temperature, shift, offsets, tuning = 1.0, None, None, None
     probabilities: dict[str, NDArray[np.float64]] = {}
     if data.tuning is not None:
         tuning = predict_logits(model, data.tuning.rows)
@@ -57,17 +59,17 @@ def judge(model: keras.Model, data: Prepared, config: TrainConfig, classes: tupl
         counts = np.bincount(data.train.rows.labels, minlength=len(classes))
         priors = counts / counts.sum()
         if config.decision == "prior":
-            shift = fit_shift(tuning, labels, priors)
+            shift = fit_shift(tuning, labels, priors).astype(np.float64)
             model.get_layer("logits").bias.assign_add(shift)
-            tuning = tuning + shift
+            tuning = (tuning + shift).astype(np.float32)
         temperature = fit_temperature(tuning, labels)
         probabilities["tuning"] = apply(tuning, temperature)
         if config.decision == "prior":
-            offsets = fit_offsets(probabilities["tuning"], labels, priors)
+            offsets = fit_offsets(probabilities["tuning"], priors)
     probabilities["validation"] = apply(predict_logits(model, data.validation.rows), temperature)
     predicted = {name: decide(each, offsets) for name, each in probabilities.items()}
     block = measured(data.validation, probabilities["validation"], predicted["validation"], classes, config)
-    return Outcome(block, probabilities, predicted, temperature, offsets, tuning)
+    return Outcome(block, probabilities, predicted, temperature, shift, offsets, tuning)
 
 
 @dataclass(frozen=True)
