@@ -19,7 +19,7 @@ def imbalanced(seed: int, rows: int = 3000) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def test_offsets_fitted_on_some_rows_raise_balanced_accuracy_on_others() -> None:
-    probabilities, labels, priors = imbalanced(0)
+    probabilities, _, priors = imbalanced(0)
     offsets = fit_offsets(probabilities, priors)
     others, truth, _ = imbalanced(1)
     plain = balanced_accuracy_score(truth, decide(others, None))
@@ -34,7 +34,7 @@ def test_rows_that_are_balanced_and_certain_need_no_offsets() -> None:
 
 
 def test_training_decides_as_the_bundle_does() -> None:
-    probabilities, labels, priors = imbalanced(2, rows=200)
+    probabilities, _, priors = imbalanced(2, rows=200)
     offsets = fit_offsets(probabilities, priors)
     assert decide(probabilities, offsets).tolist() == [choose_label(row, offsets.tolist()) for row in probabilities]
     assert decide(probabilities, None).tolist() == [choose_label(row, None) for row in probabilities]

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dermafuse import __version__
-from dermafuse.commands import cache, check, demo, evaluate, explain, export, predict, report, train
+from dermafuse.commands import cache, check, demo, evaluate, explain, export, predict, release, report, train
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import DermafuseError
 
-VERBS = (check, train, evaluate, report, predict, explain, export, cache, demo)
+VERBS = (check, train, evaluate, report, predict, explain, export, release, cache, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,6 +24,7 @@ from dermafuse.training.fit import fit, predict_logits
 from dermafuse.training.networks import head_spec, inference_model, plan_network, trainable_model
 from dermafuse.training.pipeline import Rows
 from dermafuse.training.prepare import Prepared, prepare
+from dermafuse.training.progress import step_counter
 
 #: The figures that an audit reports.
 _FIGURES: Final = ("accuracy", "weighted_f1", "macro_f1", "balanced_accuracy", "macro_auroc")
@@ -171,18 +172,10 @@ def _train(records: Records, config: TrainConfig, split: Split, report: Reporter
     model = trainable_model(plan, head, config)
     steps = config.epochs * -(-len(data.train.rows) // config.batch_size)
     with report.bar("Training", steps, "steps") as advance:
-        done = 0
-
-        def on_step(epoch: int, step: int, each: int) -> None:
-            nonlocal done
-            now = epoch * each + step
-            advance(now - done)
-            done = now
-
         watched = data.tuning or data.validation
         fit(
             model, data.train.rows, watched.rows, config,
-            classes=len(records.classes), dropout=data.dropout, on_step=on_step,
+            classes=len(records.classes), dropout=data.dropout, on_step=step_counter(advance),
         )  # fmt: skip
     model = inference_model(model, plan, head, config)
     return _Trained(model, data, apply(predict_logits(model, data.validation.rows), 1.0))

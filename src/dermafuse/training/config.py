@@ -68,7 +68,9 @@ class TrainConfig(BaseModel):
         0.0, ge=0, le=1, description="classes are drawn by n_c^(1-power): 0 as they come, 1 equally often"
     )
     patience: int = Field(5, ge=1)
-    monitor: Literal["loss", "macro_f1", "balanced_accuracy"] = "loss"
+    monitor: Literal["loss", "macro_f1", "balanced_accuracy", "last"] = Field(
+        "loss", description="what the best epoch is best in; last: the last one, without early stopping"
+    )
     tuning_fraction: float = Field(
         0.0,
         ge=0,

@@ -34,6 +34,7 @@ from dermafuse.training.fit import FitResult, fit
 from dermafuse.training.judging import fit_uncertainty, judge, predictions_table
 from dermafuse.training.networks import Plan, deployable, head_spec, inference_model, plan_network, trainable_model
 from dermafuse.training.prepare import Prepared, choose_split, prepare
+from dermafuse.training.progress import step_counter
 from dermafuse.training.run_folder import write_run
 
 #: Folder of partial work inside RUN.
@@ -235,19 +236,11 @@ def _fit(
     if augment:
         report.say("The whole network is in the training graph: images are augmented, nothing is cached.")
     watched = data.tuning or data.validation
-    done = 0
     with report.bar("Training", config.epochs * -(-len(data.train.rows) // config.batch_size), "steps") as advance:
-
-        def on_step(epoch: int, step: int, steps: int) -> None:
-            nonlocal done
-            now = epoch * steps + step
-            advance(now - done)
-            done = now
-
         return fit(
             model, data.train.rows, watched.rows, config,
             classes=classes, dropout=data.dropout, augment=augment, checkpoints=checkpoints,
-            run=run_identity(config, data), on_step=on_step,
+            run=run_identity(config, data), on_step=step_counter(advance),
         )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class FitResult:
 def fit(
     model: keras.Model,
     train: Rows,
-    watched: Rows,
+    watched: Rows | None,
     config: TrainConfig,
     *,
     classes: int,
@@ -66,7 +66,7 @@ def fit(
     Args:
         model: from ``{"image_input", "meta_input"}`` to logits (b, classes).
         train: rows to learn from.
-        watched: rows that early stopping looks at, never learned from.
+        watched: rows that early stopping looks at, never learned from; ``None`` only with ``monitor="last"``.
         config: rates, epochs, loss, patience.
         classes: k.
         dropout: loss of metadata while training.
@@ -183,7 +183,7 @@ class _EpochKeeper(keras.callbacks.Callback):
     def __init__(
         self,
         model: keras.Model,
-        watched: Rows,
+        watched: Rows | None,
         config: TrainConfig,
         steps: int,
         folder: Path | None,
@@ -204,7 +204,7 @@ class _EpochKeeper(keras.callbacks.Callback):
         self.waited = 0
         self.finished = False
         # Made once: building the input pipeline costs more than running a cached head through it.
-        self._batches = _evaluation_batches(model, watched)
+        self._batches = None if watched is None else _evaluation_batches(model, watched)
         self._epoch = 0
         self._epoch_started = 0.0
         self._saved_at = time.monotonic()
@@ -221,9 +221,10 @@ class _EpochKeeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         logs = logs or {}
         with _averaged_weights(self.network, self.config.ema):
-            logits = _logits(self.network, self._batches)
-            values = monitor_values(self.watched.labels, logits)
-            watched = values[self.config.monitor]
+            values: dict[str, float] = {}
+            if self.watched is not None and self._batches is not None:
+                values = monitor_values(self.watched.labels, _logits(self.network, self._batches))
+            watched = float(epoch) if self.config.monitor == "last" else values[self.config.monitor]
             value = -watched if self.config.monitor in BETTER_IF_LARGER else watched
             improved = value < self.best_value
             if improved:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.errors import ConfigError, DermafuseError
+from dermafuse.files import check_output_folder
 from dermafuse.models.specs import spec, stage_index
 from dermafuse.progress import Reporter
 from dermafuse.training.config import TrainConfig
@@ -45,9 +46,7 @@ def train(
     spec(config.backbone)
     if config.unfreeze_from not in (None, "all"):
         stage_index(str(config.unfreeze_from))
-    for package in ("tensorflow", "keras"):
-        if importlib.util.find_spec(package) is None:
-            raise DermafuseError(f'Training needs {package}; run: pip install "dermafuse[train]".')
+    _check_packages()
     # The operations of a head on pooled features are too small to share: one thread each is 1.5 times faster.
     load_tensorflow(threads=1 if config.cache and config.unfreeze_from is None else 0)
     if config.folds:
@@ -57,3 +56,25 @@ def train(
     from dermafuse.training.experiment import train_run
 
     return train_run(config, out, resume=resume, overwrite=overwrite, report=report, audits=audits).metrics
+
+
+def release_bundle(cross_validation: Path, out: Path, *, overwrite: bool, report: Reporter) -> None:
+    """Check what is asked, then train the recipe of a cross-validation on all lesions (``training.release``).
+
+    Raises:
+        DermafuseError: with one sentence that says what to do.
+    """
+    check_output_folder(out, overwrite=overwrite)
+    if not (cross_validation / "metrics.json").is_file():
+        raise ConfigError(f"{cross_validation} is no finished cross-validation; make one with train --folds 5.")
+    _check_packages()
+    load_tensorflow()
+    from dermafuse.training.release import release
+
+    release(cross_validation, out, overwrite=overwrite, report=report)
+
+
+def _check_packages() -> None:
+    for package in ("tensorflow", "keras"):
+        if importlib.util.find_spec(package) is None:
+            raise DermafuseError(f'Training needs {package}; run: pip install "dermafuse[train]".')
