@@ -17,8 +17,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="a bundle to give away: the recipe of a cross-validation, trained on all lesions",
         description="Train the recipe of a finished cross-validation (train --folds K) once more on every lesion of "
-        "its data, calibrate it with the folds' held-out predictions, and write a bundle with float16 weights whose card "
-        f"states the cross-validated figures. {DISCLAIMER}",
+        "its data, calibrate it with the folds' held-out predictions, and write a bundle with float16 weights whose "
+        f"card states the cross-validated figures. {DISCLAIMER}",
     )
     verb.add_argument("folds", metavar="FOLDS", type=Path, help="the folder of a finished train --folds K")
     verb.add_argument("--to", metavar="DIR", type=Path, required=True, help="the bundle folder to make")

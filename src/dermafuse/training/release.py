@@ -96,8 +96,8 @@ def _read(folder: Path) -> tuple[TrainConfig, dict[str, Any], list[dict[str, Any
     config = resolve(file=folder / "config.toml")
     if "folds" not in metrics or config.tuning_fraction == 0:
         raise ConfigError(
-            f"{folder} is no cross-validation, or one of a recipe without tuning rows, which leave nothing to calibrate "
-            "the released model with; make one with train --folds 5."
+            f"{folder} is no cross-validation, or one of a recipe without tuning rows, so nothing can calibrate the "
+            "released model; make one with train --folds 5."
         )
     numbers = range(1, config.folds + 1)
     folds = [json.loads((folder / f"fold-{n}" / "metrics.json").read_text(encoding="utf-8")) for n in numbers]
