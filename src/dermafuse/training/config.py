@@ -78,6 +78,10 @@ class TrainConfig(BaseModel):
         description="share of training lesions held out for stopping and temperature; 0: validation",
     )
 
+    # an ensemble
+    members: tuple[str, ...] = Field((), description="backbones of an ensemble; none: the one network of `backbone`")
+    member_folds: int = Field(5, ge=2, description="each backbone of an ensemble is trained on so many parts, less one")
+
     # how it decides
     decision: Literal["argmax", "prior"] = Field(
         "argmax", description="prior: offsets against the class priors, their strength fitted on the tuning rows"
@@ -102,6 +106,8 @@ class TrainConfig(BaseModel):
                 "views and random_views belong to cached activations; with unfreeze_from=all the images are augmented "
                 "instead: set views=1 and random_views=0."
             )
+        if self.members and (self.tuning_fraction == 0 or self.split != "lesion"):
+            raise ConfigError("An ensemble holds out lesions in turn: set split=lesion and a tuning_fraction above 0.")
         if self.fusion == "metadata_only" and (self.unfreeze_from is not None or not self.cache):
             raise ConfigError(
                 "fusion=metadata_only ignores the image, so there is nothing to fine-tune: set unfreeze_from=none "
@@ -190,6 +196,6 @@ def read_toml(path: Path) -> dict[str, Any]:
 def to_toml(config: TrainConfig) -> str:
     """Return the configuration as TOML text that ``resolve(file=...)`` reads back to an equal configuration."""
     values = {key: "none" if value is None else value for key, value in config.model_dump().items()}
-    values["meta_units"] = list(config.meta_units)
+    values |= {"meta_units": list(config.meta_units), "members": list(config.members)}
     head = "# Repeats this run: dermafuse train --config config.toml --out NEW_RUN\n"
     return head + tomli_w.dumps(values)

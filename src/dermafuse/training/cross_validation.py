@@ -22,6 +22,7 @@ from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import check_output_folder, write_atomic, write_json
 from dermafuse.progress import Reporter
 from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.ensemble import train_ensemble
 from dermafuse.training.experiment import train_run
 
 #: Scalars of the metrics block of which mean and spread over the folds are given.
@@ -59,7 +60,8 @@ def cross_validate(
             report.say(f"Fold {fold + 1} of {config.folds} is finished already.")
             continue
         report.say(f"Fold {fold + 1} of {config.folds}")
-        train_run(config, folder, resume=True, overwrite=False, report=report, fold=fold)
+        train_one = train_ensemble if config.members else train_run
+        train_one(config, folder, resume=True, overwrite=False, report=report, fold=fold)
     tables = [_validation_rows(folder).assign(fold=fold) for fold, folder in enumerate(folders, start=1)]
     table = pd.concat(tables).sort_values("image_id")
     metrics = joint_metrics(folders, table, config)

@@ -63,9 +63,10 @@ def fit_offsets(probabilities: NDArray[np.float64], priors: NDArray[np.float64])
 
     Dividing posteriors by class priors aims at balanced accuracy (Menon et al. 2021, "Long-tail learning via logit
     adjustment", post-hoc form); not dividing, at accuracy. What is maximised is the mean of accuracy, balanced
-    accuracy and macro F1, which pull apart. All are expectations under the calibrated probabilities, not counts of labels: the
-    rarest classes have about ten tuning images, and a single one of them would move the counts by a tenth (measured:
-    the same figures on other rows, with half their scatter). One number is fitted, not one a class: seven fared worse.
+    accuracy and macro F1, which pull apart. All are expectations under the calibrated probabilities, not
+    counts of labels: the rarest classes have about ten tuning images, and a single one of them would move the counts
+    by a tenth (measured: the same figures on other rows, with less scatter). One number is fitted, not one a class:
+    seven fared worse.
 
     Args:
         probabilities: float64 (n, k), calibrated, of held-out rows.

@@ -15,10 +15,13 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from dermafuse import __version__
+from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
+from dermafuse.data.splits import Split
 from dermafuse.errors import OutputError
 from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
@@ -31,7 +34,7 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.training.audit import AUDITS
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.fit import FitResult, fit
-from dermafuse.training.judging import fit_uncertainty, judge, predictions_table
+from dermafuse.training.judging import fit_uncertainty, judge, predictions_table, scaled_by_temperature
 from dermafuse.training.networks import Plan, deployable, head_spec, inference_model, plan_network, trainable_model
 from dermafuse.training.prepare import Prepared, choose_split, prepare
 from dermafuse.training.progress import step_counter
@@ -54,6 +57,21 @@ class TrainedRun:
     out: Path
     metrics: Mapping[str, Any]
     parameters: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Member:
+    """The rows of one member of an ensemble.
+
+    Attributes:
+        split: all training rows of the ensemble, and the rows that are reported.
+        tuning: of the training rows those that this member does not learn from.
+        encoder: of the metadata, the same for all members.
+    """
+
+    split: Split
+    tuning: NDArray[np.int64]
+    encoder: MetadataEncoder
 
 
 class _Clock:
@@ -79,6 +97,7 @@ def train_run(
     report: Reporter | None = None,
     fold: int | None = None,
     audits: Sequence[str] = (),
+    member: Member | None = None,
 ) -> TrainedRun:
     """Train and judge one model, and leave a complete RUN folder.
 
@@ -91,6 +110,7 @@ def train_run(
         overwrite: replace a run that is there.
         report: who is told the progress.
         fold: number (from 0) of the fold of ``config.folds`` to hold out; ``None``: one 80/20 split.
+        member: rows that this run has as a part of an ensemble, instead of a split of its own.
         audits: of ``training.audit.AUDITS``: further trainings of the same recipe that measure one effect each.
 
     Raises:
@@ -108,8 +128,12 @@ def train_run(
         report.warn(warning)
     clock.lap("read")
     keras.utils.set_random_seed(config.seed)
-    split = choose_split(records, config, fold)
-    data = prepare(records, config, plan, report, split)
+    if member is None:
+        split = choose_split(records, config, fold)
+        data = prepare(records, config, plan, report, split)
+    else:
+        split = member.split
+        data = prepare(records, config, plan, report, split, tuning=member.tuning, encoder=member.encoder)
     clock.lap("extract")
     checkpoints.mkdir(parents=True, exist_ok=True)
     write_atomic(checkpoints / "config.toml", to_toml(config))
@@ -125,6 +149,8 @@ def train_run(
     model = inference_model(model, plan, head, config)
     clock.lap("train")
     outcome = judge(model, data, config, records.classes)
+    if member is not None:
+        outcome = scaled_by_temperature(model, outcome)
     network = deployable(model, plan, config)
     uncertainty = fit_uncertainty(network, data, outcome, config, report)
     clock.lap("evaluate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,14 @@ def judge(model: keras.Model, data: Prepared, config: TrainConfig, classes: tupl
     predicted = {name: decide(each, offsets) for name, each in probabilities.items()}
     block = measured(data.validation, probabilities["validation"], predicted["validation"], classes, config)
     return Outcome(block, probabilities, predicted, temperature, shift, offsets, tuning)
+
+
+def scaled_by_temperature(model: keras.Model, outcome: Outcome) -> Outcome:
+    """Divide the logits of ``model`` by the temperature, which is 1 afterwards: members of an ensemble share one."""
+    layer = model.get_layer("logits")
+    for variable in (layer.kernel, layer.bias):
+        variable.assign(variable / outcome.temperature)
+    return dataclasses.replace(outcome, temperature=1.0)
 
 
 @dataclass(frozen=True)

@@ -66,17 +66,38 @@ def choose_split(records: Records, config: TrainConfig, fold: int | None) -> Spl
     return make_folds(records, by=config.split, k=config.folds, seed=config.seed)[fold]
 
 
-def prepare(records: Records, config: TrainConfig, plan: Plan, report: Reporter, split: Split) -> Prepared:
+def prepare(
+    records: Records,
+    config: TrainConfig,
+    plan: Plan,
+    report: Reporter,
+    split: Split,
+    *,
+    tuning: NDArray[np.int64] | None = None,
+    encoder: MetadataEncoder | None = None,
+) -> Prepared:
     """Run the frozen front over every image that is not in the store yet, and encode the metadata.
 
     Rows of neither side of ``split`` are left out.
+
+    Args:
+        records: the data set.
+        config: what is asked.
+        plan: where the network is cut.
+        report: who is told the progress.
+        split: rows to learn from and rows that are reported.
+        tuning: of the training rows those to hold out; ``None``: drawn as ``config.tuning_fraction`` says.
+        encoder: of the metadata; ``None``: fitted on the rows to learn from.
 
     Raises:
         DataError: more than ``config.max_bad`` of the rows are unusable.
         OutputError: the disk cannot hold the activations.
     """
     sides = {"train": records.subset(split.train), "validation": records.subset(split.validation)}
-    if config.tuning_fraction > 0:
+    if tuning is not None:
+        sides["train"] = records.subset(np.setdiff1d(split.train, tuning))
+        sides["tuning"] = records.subset(tuning)
+    elif config.tuning_fraction > 0:
         # By lesion whatever the outer split: rows that choose weights must not show a lesion they trained on.
         inner = make_split(sides["train"], by="lesion", seed=config.seed + 1, fraction=config.tuning_fraction)
         sides["tuning"] = sides["train"].subset(inner.validation)
@@ -86,12 +107,7 @@ def prepare(records: Records, config: TrainConfig, plan: Plan, report: Reporter,
     skipped = pd.concat([records.skipped, bad], ignore_index=True)
     refuse_too_many_bad(skipped, len(records) + len(records.skipped), config.max_bad)
     sides = {name: side.subset(readable[name]) for name, side in sides.items()}
-    encoder = MetadataEncoder.fit(
-        sides["train"].table,
-        numeric=records.numeric,
-        categorical=records.categorical,
-        missing_indicators=config.missing_indicators,
-    )
+    encoder = encoder or fit_encoder(sides["train"], config)
     number = {code: position for position, code in enumerate(records.classes)}
     made = {
         name: Side(
@@ -114,6 +130,16 @@ def prepare(records: Records, config: TrainConfig, plan: Plan, report: Reporter,
         leakage=leakage(records, split).to_dict(),
         skipped=skipped,
         computed=computed,
+    )
+
+
+def fit_encoder(records: Records, config: TrainConfig) -> MetadataEncoder:
+    """Return the metadata encoder of these training rows."""
+    return MetadataEncoder.fit(
+        records.table,
+        numeric=records.numeric,
+        categorical=records.categorical,
+        missing_indicators=config.missing_indicators,
     )
 
 

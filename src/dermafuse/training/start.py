@@ -43,7 +43,10 @@ def train(
         raise ConfigError(f"The data {config.data} does not exist; check the path.")
     if config.folds and audits:
         raise ConfigError("An audit belongs to a single run; leave out --folds.")
-    spec(config.backbone)
+    if config.members and audits:
+        raise ConfigError("An audit belongs to a single network; add --set members=[].")
+    for backbone in config.members or (config.backbone,):
+        spec(backbone)
     if config.unfreeze_from not in (None, "all"):
         stage_index(str(config.unfreeze_from))
     _check_packages()
@@ -53,6 +56,10 @@ def train(
         from dermafuse.training.cross_validation import cross_validate
 
         return cross_validate(config, out, resume=resume, overwrite=overwrite, report=report)
+    if config.members:
+        from dermafuse.training.ensemble import train_ensemble
+
+        return train_ensemble(config, out, resume=resume, overwrite=overwrite, report=report).metrics
     from dermafuse.training.experiment import train_run
 
     return train_run(config, out, resume=resume, overwrite=overwrite, report=report, audits=audits).metrics

@@ -1,0 +1,261 @@
+"""Recipe ``best``: grouped folds of the training rows times backbones, averaged, in one bundle.
+
+Every training lesion is held out by one fold, so each backbone predicts it once without having learned from it. These
+out-of-fold predictions, averaged over the backbones, do what the tuning rows of a single model do, with ten times as
+many rows: they choose the decision offsets and the prediction sets. Members are RUNs of their own under
+``RUN/checkpoints/members`` until the whole is finished, so a killed run continues where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dermafuse import __version__
+from dermafuse.data.readers import read_dataset
+from dermafuse.data.records import Records
+from dermafuse.data.splits import Split, leakage, make_folds
+from dermafuse.errors import DataError
+from dermafuse.evaluation.checks.data_checks import check_data
+from dermafuse.evaluation.enrich import enriched
+from dermafuse.evaluation.fit_uncertainty import Measured, fit_sets
+from dermafuse.evaluation.intervals import cluster_bootstrap
+from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.model_card import model_card
+from dermafuse.evaluation.prediction_rows import Rows, read_rows, rows_of_table
+from dermafuse.evaluation.report.make import make_report
+from dermafuse.files import folder_atomic, write_json
+from dermafuse.progress import Reporter, Silent
+from dermafuse.runtime.bundle import Bundle, BundleContent, read_bundle, write_bundle
+from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.decision_rule import decide, fit_offsets
+from dermafuse.training.experiment import Member, TrainedRun, claim_output, environment, train_run
+from dermafuse.training.prepare import choose_split, fit_encoder
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A finished member: its backbone, its metrics and bundle, and its predictions by split."""
+
+    backbone: str
+    metrics: Mapping[str, Any]
+    bundle: Bundle
+    rows: Mapping[str, Rows]
+    history: pd.DataFrame
+
+
+def train_ensemble(
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Reporter | None = None,
+    fold: int | None = None,
+) -> TrainedRun:
+    """Train ``config.members`` times ``config.member_folds`` networks, and leave one RUN folder with one bundle.
+
+    Args:
+        config: ``members`` names the backbones, ``member_folds`` how often the training lesions are divided.
+        out: the RUN folder.
+        resume: continue the unfinished run in ``out``, if there is one.
+        overwrite: replace a run that is there.
+        report: who is told the progress.
+        fold: number (from 0) of the fold of ``config.folds`` to hold out; ``None``: one 80/20 split.
+
+    Raises:
+        DermafuseError: unusable data, settings or output folder.
+    """
+    report = report or Silent()
+    started = time.perf_counter()
+    checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
+    records = read_dataset(Path(config.data))
+    split = choose_split(records, config, fold)
+    trained = _train_members(records, split, config, checkpoints / "members", report)
+    classes = records.classes
+    held_out = averaged([member.rows["tuning"] for member in trained], classes)
+    validation = averaged([member.rows["validation"] for member in trained], classes)
+    train = records.subset(split.train)
+    counts = train.table["label"].value_counts().reindex(list(classes), fill_value=0).to_numpy(float)
+    offsets = fit_offsets(held_out.probabilities, counts / counts.sum()) if config.decision == "prior" else None
+    held_out, validation = (_decided(rows, offsets) for rows in (held_out, validation))
+    block = evaluate_predictions(validation.true, validation.probabilities, classes, predicted=validation.predicted)
+    block["ci95"] = cluster_bootstrap(
+        validation.true, validation.probabilities, validation.lesion_id, classes,
+        seed=config.seed, predicted=validation.predicted,
+    )  # fmt: skip
+    tuned, judged = (_measured(rows, records) for rows in (held_out, validation))
+    sets, coverage = fit_sets(tuned, judged, alpha=1.0 - config.coverage) if config.uncertainty else (None, None)
+    if coverage is not None:
+        block["prediction_sets"] = coverage
+    table = pd.concat([_table(held_out, "tuning"), _table(validation, "validation")], ignore_index=True)
+    first = trained[0].metrics
+    metrics: dict[str, Any] = {
+        **{name: first[name] for name in ("announcements", "recipe", "data", "environment")},
+        "dermafuse": __version__,
+        "research_use_only": True,
+        "validation": block,
+        "leakage": leakage(records, split).to_dict(),
+        "training": {
+            **{name: first["training"][name] for name in ("early_stopping_rows", "monitor")},
+            "temperature": 1.0,
+            "prior_shift": None,
+            "decision_offsets": None if offsets is None else offsets.tolist(),
+        },
+        "network": {**first["network"], "backbone": " + ".join(config.members)},
+        "members": [_described(member) for member in trained],
+        "environment": environment(),
+        "seconds": {
+            part: round(sum(member.metrics["seconds"][part] for member in trained), 3) for part in ("extract", "train")
+        },
+        **check_data(records, split=split, report=report).to_dict(),
+    }
+    metrics["data"] = {**first["data"], "train": len(split.train), "tuning": len(held_out)}
+    metrics = enriched(metrics, rows_of_table(table, classes), records, seed=config.seed)
+    metrics["seconds"]["total"] = round(time.perf_counter() - started, 3)
+    with folder_atomic(out, overwrite=True) as folder:
+        (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        history = [member.history.assign(member=number) for number, member in enumerate(trained, start=1)]
+        pd.concat(history).to_csv(folder / "history.csv", index=False)
+        table.to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
+        content = combined(
+            [member.bundle for member in trained], offsets, sets, model_card(metrics, config.model_dump())
+        )
+        write_bundle(folder / "model", content, half_weights=True)
+        write_json(folder / "metrics.json", metrics)
+        if config.report:
+            make_report(folder, data=Path(config.data), title=out.resolve().name, report=report)
+    return TrainedRun(out, metrics, first["network"]["parameters"])
+
+
+def _train_members(
+    records: Records, split: Split, config: TrainConfig, folder: Path, report: Reporter
+) -> list[_Trained]:
+    train = records.subset(split.train)
+    encoder = fit_encoder(train, config)
+    inner = make_folds(train, by="lesion", k=config.member_folds, seed=config.seed + 1)
+    trained = []
+    for backbone in config.members:
+        for number, part in enumerate(inner, start=1):
+            where = folder / f"{backbone}-{number}"
+            if not (where / "metrics.json").exists():
+                report.say(
+                    f"Member {len(trained) + 1} of {len(config.members) * len(inner)}: {backbone}, part {number}"
+                )
+                update = {"backbone": backbone, "members": (), "report": False, "seed": config.seed + number}
+                own = config.model_copy(update=update)
+                rows = Member(split, split.train[part.validation], encoder)
+                train_run(own, where, resume=True, report=report, member=rows)
+                # Dozens of networks in one process: what Keras keeps of the last one is of no use to the next.
+                keras.backend.clear_session()
+            trained.append(_read(where, backbone, records.classes))
+    return trained
+
+
+def _read(folder: Path, backbone: str, classes: Sequence[str]) -> _Trained:
+    return _Trained(
+        backbone,
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        read_bundle(folder),
+        read_rows(folder / "predictions.csv", classes),
+        pd.read_csv(folder / "history.csv"),
+    )
+
+
+def averaged(parts: Sequence[Rows], classes: tuple[str, ...]) -> Rows:
+    """Return every image once, sorted by id, with the mean of the probabilities that the members gave it.
+
+    Members may have predicted different images, but each image as often as any other.
+
+    Raises:
+        DataError: an image was predicted more often than another.
+    """
+    ids = np.concatenate([rows.image_id for rows in parts])
+    probabilities = np.concatenate([rows.probabilities for rows in parts])
+    unique, first, place, times = np.unique(ids, return_index=True, return_inverse=True, return_counts=True)
+    if len(set(times.tolist())) > 1:
+        raise DataError(
+            f"The members of the ensemble predicted {unique[times.argmax()]} {times.max()} times and "
+            f"{unique[times.argmin()]} {times.min()} times; start again with --overwrite."
+        )
+    mean = np.zeros((len(unique), len(classes)))
+    np.add.at(mean, place, probabilities)
+    mean /= times[:, None]
+    whole = {name: np.concatenate([getattr(rows, name) for rows in parts])[first] for name in ("lesion_id", "true")}
+    return Rows(
+        classes, unique, whole["lesion_id"], whole["true"], mean.argmax(axis=1), mean, np.zeros(len(unique), np.int64)
+    )
+
+
+def combined(bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, sets: Any, card: str) -> BundleContent:
+    """Return the members' bundles as one.
+
+    The flag of strange images compares the mean of the members' scores with the mean of their thresholds; it is left
+    out where a member has none.
+    """
+    first = bundles[0]
+    rules = [bundle.ood for bundle in bundles]
+    rule = None
+    if all(each is not None and each.method == rules[0].method for each in rules if rules[0] is not None) and rules[0]:
+        rule = rules[0].model_copy(update={"threshold": float(np.mean([each.threshold for each in rules if each]))})
+    many = len(bundles) > 1
+    return BundleContent(
+        models=tuple(bundle.models[0] for bundle in bundles),
+        head={
+            (f"model-{number}/{name}" if many else name): array
+            for number, bundle in enumerate(bundles, start=1)
+            for name, array in bundle.head.items()
+        },
+        image_size=first.image_size,
+        encoder=first.encoder,
+        classes=first.classes,
+        names=first.names,
+        malignant=first.malignant,
+        temperature=1.0,
+        offsets=None if offsets is None else tuple(offsets.tolist()),
+        prediction_set=sets,
+        ood=rule,
+        info={**first.info, "backbone": " + ".join(dict.fromkeys(str(bundle.info["backbone"]) for bundle in bundles))},
+        card=card,
+    )
+
+
+def _decided(rows: Rows, offsets: NDArray[np.float64] | None) -> Rows:
+    return Rows(
+        rows.classes, rows.image_id, rows.lesion_id, rows.true,
+        decide(rows.probabilities, offsets), rows.probabilities, rows.fold,
+    )  # fmt: skip
+
+
+def _measured(rows: Rows, records: Records) -> Measured:
+    place = pd.Index(records.table["image_id"]).get_indexer(pd.Index(rows.image_id))
+    return Measured(records.subset(place), rows.probabilities, rows.true)
+
+
+def _table(rows: Rows, split: str) -> pd.DataFrame:
+    classes = np.array(rows.classes)
+    table = pd.DataFrame({"image_id": rows.image_id, "lesion_id": rows.lesion_id, "split": split})
+    table["true"], table["predicted"] = classes[rows.true], classes[rows.predicted]
+    for position, code in enumerate(rows.classes):
+        table[f"p_{code}"] = rows.probabilities[:, position]
+    return table
+
+
+def _described(member: _Trained) -> dict[str, Any]:
+    block = member.metrics["validation"]
+    figures = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
+    return {
+        "backbone": member.backbone,
+        "best_epoch": member.metrics["training"]["best_epoch"],
+        "seconds": member.metrics["seconds"]["total"],
+        **{name: block[name] for name in figures},
+    }
