@@ -143,7 +143,7 @@ def _train_members(
     train = records.subset(split.train)
     encoder = fit_encoder(train, config)
     inner = make_folds(train, by="lesion", k=config.member_folds, seed=config.seed + 1)
-    trained = []
+    trained: list[_Trained] = []
     for backbone in config.members:
         for number, part in enumerate(inner, start=1):
             where = folder / f"{backbone}-{number}"
