@@ -162,3 +162,19 @@ def test_the_trainable_part_grows_with_earlier_stages() -> None:
         train_from(model, stage)
         counts.append(sum(int(np.prod(v.shape)) for v in model.trainable_variables))
     assert counts == sorted(set(counts))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_depthwise_kernels_can_stay_as_they_are(whole: bool) -> None:
+    model = build_backbone(LITE0, image_size=SIZE, weights="random")
+    _, tail = split_at(model, "block6")
+    if whole:
+        train_from(model, "block6", depthwise=False)
+    else:
+        freeze_for_tail(tail, depthwise=False)
+    depthwise = [layer for layer in tail.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
+    pointwise = [layer for layer in tail.layers if type(layer) is keras.layers.Conv2D]
+    assert depthwise
+    assert pointwise
+    assert not any(layer.trainable for layer in depthwise)
+    assert all(layer.trainable for layer in pointwise)

@@ -215,12 +215,12 @@ def _network(plan: Plan, head: HeadSpec, config: TrainConfig, *, mixed: bool) ->
         return pooled_classifier(plan.backbone.features, head, seed=config.seed)
     backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
     if plan.cut == "image":
-        train_from(backbone, plan.trainable_from)
+        train_from(backbone, plan.trainable_from, depthwise=config.train_depthwise)
         return full_classifier(backbone, head, seed=config.seed)
     _, tail = split_at(backbone, plan.cut)
     if mixed:
         tail = with_bf16_pointwise(tail)
-    freeze_for_tail(tail)
+    freeze_for_tail(tail, depthwise=config.train_depthwise)
     keras.utils.set_random_seed(config.seed)
     return build_head(tail.inputs[0], tail.outputs[0], head, seed=config.seed, name="dermafuse_tail")
 
