@@ -75,7 +75,7 @@ def freeze_for_tail(layers: keras.Model | Iterable[keras.layers.Layer], *, depth
         depthwise: train the depthwise kernels too. They hold 2 % of a tail's weights, and their gradient, for which
             TensorFlow on a CPU has no fast kernel, takes 28 % of a training step.
     """
-    kept = (keras.layers.BatchNormalization, keras.layers.Normalization)
+    kept: tuple[type[keras.layers.Layer], ...] = (keras.layers.BatchNormalization, keras.layers.Normalization)
     if not depthwise:
         kept = (*kept, keras.layers.DepthwiseConv2D)
     for layer in _flat(layers):
