@@ -20,9 +20,11 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Generate, train, evaluate, show."""
     from dermafuse.progress import Terminal
-    from dermafuse.training.demo import run_demo
+    from dermafuse.training.demo import EXPLAINED, run_demo
 
     metrics = run_demo(arguments.out, seed=arguments.seed, report=Terminal())
     show_run(metrics, arguments.out)
     print(f"The run is in {arguments.out}.")
+    if (arguments.out / EXPLAINED).exists():
+        print(f"What the released model makes of one of these drawn lesions: {arguments.out / EXPLAINED}")
     return 0

@@ -7,13 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from dermafuse.data.readers import read_dataset
 from dermafuse.data.synthetic import write_synthetic
+from dermafuse.errors import BundleError
 from dermafuse.files import check_output_folder
 from dermafuse.progress import Reporter
+from dermafuse.runtime.released import load
 from dermafuse.training.config import resolve
 from dermafuse.training.start import train
 
 _LESIONS: Final = 400
+
+#: In the run's folder: a generated lesion explained by the released model.
+EXPLAINED: Final = "released-model-explained.png"
 
 
 def run_demo(out: Path, *, seed: int, report: Reporter) -> Mapping[str, Any]:
@@ -29,4 +35,24 @@ def run_demo(out: Path, *, seed: int, report: Reporter) -> Mapping[str, Any]:
             "seed",
             options={"data": str(data), "backbone": "efficientnet_lite1", "split": "lesion", "seed": seed},
         )
-        return train(config, out, resume=False, overwrite=True, report=report)
+        metrics = train(config, out, resume=False, overwrite=True, report=report)
+        explain_one(data, out / EXPLAINED, report)
+        return metrics
+
+
+def explain_one(data: Path, picture: Path, report: Reporter) -> None:
+    """Explain one generated image with the model that comes with dermafuse, and write the picture.
+
+    Where this installation has none, that is said and nothing is written.
+    """
+    from dermafuse.runtime.explain import explain
+    from dermafuse.runtime.overlay import save_overlay
+
+    try:
+        predictor = load()
+    except BundleError as error:
+        report.warn(f"Not shown: an explained prediction of the released model. {error}")
+        return
+    row = read_dataset(data).table.query("label == 'mel'").iloc[0]
+    given = {name: row[name] for name in predictor.fields if name in row.index and row[name] == row[name]}
+    save_overlay(row["path"], explain(predictor, row["path"], **given), picture)
