@@ -88,14 +88,14 @@ def test_there_are_no_import_circles() -> None:
         if path.name != "__init__.py"
     }
 
-    def top_level(path: Path) -> set[str]:
+    def imported(path: Path) -> set[str]:
         names: set[str] = set()
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):  # inside functions too
             if isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         return names & paths.keys()
 
-    graph = {name: top_level(path) for name, path in paths.items()}
+    graph = {name: imported(path) for name, path in paths.items()}
     finished: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ from dermafuse.evaluation.calibration import calibration_report
 from dermafuse.evaluation.figures.canvas import INKS, Box, Canvas, Dot, Label, Line, theme_style
 from dermafuse.evaluation.figures.curves import corners, learning, precision_recall, rates, reliability, roc
 from dermafuse.evaluation.figures.make import Figure, make_figures, write_figures
-from dermafuse.evaluation.figures.paint import paint
+from dermafuse.evaluation.figures.paint import paint, png
 from dermafuse.evaluation.figures.plot import Frame, thin, ticks
 from dermafuse.evaluation.figures.tables import confusion, forest, malignant_points
 from dermafuse.evaluation.metrics import evaluate_predictions
@@ -218,8 +218,8 @@ def test_the_painted_picture_has_the_inks_where_they_were_drawn() -> None:
     dashes = [image.getpixel((x, 40)) for x in range(82, 114)]
     assert colours["paper"] in dashes
     assert colours["ink"] in dashes
-    with Image.open(io.BytesIO(canvas.png())) as png:
-        assert png.size == (120, 80)
+    with Image.open(io.BytesIO(png(canvas))) as painted:
+        assert painted.size == (120, 80)
 
 
 def test_upright_text_is_painted_along_the_axis() -> None:

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dermafuse.errors import WeightsError
+from dermafuse.models.file_digest import digest
 from dermafuse.models.specs import BackboneSpec
-from dermafuse.models.weights import digest
 
 Statistics = npt.NDArray[np.float32]
 

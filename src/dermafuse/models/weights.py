@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ import xxhash
 
 from dermafuse.errors import WeightsError, nearest
 from dermafuse.files import cache_folder, write_atomic
+from dermafuse.models.file_digest import digest
 from dermafuse.models.specs import BackboneSpec, spec
 from dermafuse.models.torch_archive import read_state_dict
 
@@ -71,26 +70,6 @@ def check_file(backbone: BackboneSpec, path: Path) -> Path:
             f"expected {source.digest}; get the file again or use --weights {IMAGENET}."
         )
     return path
-
-
-def digest(path: Path, algorithm: str) -> str:
-    """Return a file's hash in hexadecimal; remembered within the process while size and mtime stay the same.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
-    try:
-        status = path.stat()
-        return _digest(path, algorithm, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise WeightsError(f"Cannot read the weights file {path}: {error.strerror}.") from error
-
-
-@lru_cache(maxsize=16)
-def _digest(path: Path, algorithm: str, _size: int, _mtime: int) -> str:
-    with path.open("rb") as stream:
-        # usedforsecurity=False: Keras publishes MD5 only, and some systems forbid MD5 otherwise.
-        return hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def load_weights(model: keras.Model, backbone: BackboneSpec, weights: str | Path, *, seed: int = 0) -> None:

@@ -7,7 +7,6 @@ shows the right picture.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -123,17 +122,6 @@ class Canvas:
             parts.append(f'<rect width="100%" height="100%" {_ink("fill", "paper")}/>')
         parts += [_svg(shape) for shape in self.shapes]
         return "".join([*parts, "</svg>"])
-
-    def png(self, *, scale: int = 2) -> bytes:
-        """Return the drawing as PNG in the light colours, ``scale`` pixels a unit."""
-        from PIL import Image
-
-        from dermafuse.evaluation.figures.paint import paint
-
-        content = io.BytesIO()
-        image: Image.Image = paint(self, scale)
-        image.quantize(64, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
-        return content.getvalue()
 
 
 def theme_style() -> str:

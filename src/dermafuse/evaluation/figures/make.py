@@ -15,6 +15,7 @@ import pandas as pd
 from dermafuse.evaluation.enrich import reported_split
 from dermafuse.evaluation.figures.canvas import Canvas
 from dermafuse.evaluation.figures.curves import learning, precision_recall, reliability, roc, score_histogram
+from dermafuse.evaluation.figures.paint import png
 from dermafuse.evaluation.figures.tables import FOREST_METRICS, confusion, forest, malignant_points
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.files import write_atomic
@@ -48,7 +49,7 @@ class Figure:
         """Write ``name.svg``, ``name.png`` and ``name.csv`` into a folder that is there; return their paths."""
         paths = [folder / f"{self.name}.{suffix}" for suffix in ("svg", "png", "csv")]
         numbers = self.table.to_csv(index=False, float_format="%.8g")
-        contents: list[bytes | str] = [self.plot(), self.canvas.png(), numbers]
+        contents: list[bytes | str] = [self.plot(), png(self.canvas), numbers]
         for path, content in zip(paths, contents, strict=True):
             write_atomic(path, content)
         return paths

@@ -1,21 +1,26 @@
-"""Painting a drawing with Pillow: what ``Canvas.png`` does."""
+"""Painting a drawing with Pillow, as PNG."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from dermafuse.evaluation.figures.canvas import INKS, Box, Dot, Label, Line, Point, Shape
-
-if TYPE_CHECKING:
-    from dermafuse.evaluation.figures.canvas import Canvas
+from dermafuse.evaluation.figures.canvas import INKS, Box, Canvas, Dot, Label, Line, Point, Shape
 
 #: Painted this many times larger and shrunk: Pillow draws without antialiasing.
 _OVERSAMPLE: Final = 2
+
+
+def png(canvas: Canvas, *, scale: int = 2) -> bytes:
+    """Return a drawing as PNG in its light colours, ``scale`` pixels a unit."""
+    content = io.BytesIO()
+    paint(canvas, scale).quantize(64, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    return content.getvalue()
 
 
 def paint(canvas: Canvas, scale: int) -> Image.Image:
