@@ -36,15 +36,20 @@ def main() -> None:
     weights = "random" if arguments.backbone in ("efficientnet_b0", "efficientnet_b1") else "imagenet"
     plain = build_backbone(arguments.backbone, weights=weights)
     made = {"whole network, plain Keras f32": (full_classifier(plain, HEAD, seed=0), plain.inputs[0].shape[1:])}
-    cases = [("whole network, BatchNormalization frozen, f32", "all", "f32")]
-    cases += [
-        (f"tail from {stage}, {precision}", stage, precision)
-        for stage in arguments.stages
-        for precision in ("f32", "auto")
+    cases: list[tuple[str, dict[str, object]]] = [
+        ("whole network, BatchNormalization frozen, f32", {"unfreeze_from": "all", "precision": "f32"})
     ]
-    for name, stage, precision in cases:
-        options_ = {"backbone": arguments.backbone, "weights": weights, "unfreeze_from": stage, "precision": precision}
-        config = resolve("seed", options=options_)
+    for stage in arguments.stages:
+        cut = {"unfreeze_from": stage}
+        kept = {**cut, "train_depthwise": False}
+        cases += [
+            (f"tail from {stage}, f32", {**cut, "precision": "f32"}),
+            (f"tail from {stage}, auto", cut),
+            (f"tail from {stage}, depthwise kernels kept, auto", kept),
+            (f"tail from {stage}, depthwise kernels kept, 208 px, auto", {**kept, "image_size": 208}),
+        ]
+    for name, settings in cases:
+        config = resolve("seed", options={"backbone": arguments.backbone, "weights": weights, **settings})
         plan = plan_network(config)
         shape = cut_shape(plan) if plan.cached else (plan.image_size, plan.image_size, 3)
         made[name.replace("auto", plan.precision)] = (trainable_model(plan, HEAD, config), shape)
