@@ -52,7 +52,7 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
     # indicators; stopping, priors, temperature and decision on held-out training lesions.
     "standard": _FINE_TUNED,
     # The same, fifteen times: three backbones, each on five grouped parts of the training lesions less one; averaged.
-    # A night on two cores.
+    # Hours on two cores.
     "best": {
         **_FINE_TUNED,
         "members": ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"],
