@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,13 @@ def test_settings_that_leave_nothing_to_hold_out_are_refused(
     assert main(["train", "--data", str(synthetic), "--out", str(tmp_path / "o"), *FAST, "--set", setting]) == 2
     assert "ensemble" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_rows_that_no_member_could_read_are_listed(synthetic: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(synthetic, tmp_path / "data")
+    broken = sorted(data.rglob("*.jpg"))[0]
+    broken.write_bytes(b"")
+    out = tmp_path / "run"
+    more = ["--set", 'members=["efficientnet_lite0"]', "--set", "max_bad=0.05", "--epochs", "1"]
+    assert main(["train", "--data", str(data), "--out", str(out), *FAST, *more]) == 0
+    assert pd.read_csv(out / "skipped.csv")["image_id"].tolist() == [broken.stem]

@@ -72,7 +72,7 @@ def freeze_for_tail(layers: keras.Model | Iterable[keras.layers.Layer], *, depth
 
     Args:
         layers: of the tail.
-        depthwise: train the depthwise kernels too. They hold 2 % of a tail's weights, and their gradient, for which
+        depthwise: train the depthwise kernels too. They hold 5 % of a tail's weights, and their gradient, for which
             TensorFlow on a CPU has no fast kernel, takes 28 % of a training step.
     """
     kept: tuple[type[keras.layers.Layer], ...] = (keras.layers.BatchNormalization, keras.layers.Normalization)

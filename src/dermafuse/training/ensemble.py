@@ -9,6 +9,7 @@ many rows: they choose the decision offsets and the prediction sets. Members are
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def train_ensemble(
     table = pd.concat([_table(held_out, "tuning"), _table(validation, "validation")], ignore_index=True)
     first = trained[0].metrics
     metrics: dict[str, Any] = {
-        **{name: first[name] for name in ("announcements", "recipe", "data", "environment")},
+        **{name: first[name] for name in ("announcements", "recipe", "data")},
         "dermafuse": __version__,
         "research_use_only": True,
         "validation": block,
@@ -130,6 +131,9 @@ def train_ensemble(
         content = combined(
             [member.bundle for member in trained], offsets, sets, model_card(metrics, config.model_dump())
         )
+        skipped = checkpoints / "members" / f"{config.members[0]}-1" / "skipped.csv"
+        if skipped.exists():  # every member reads every row, so one list is that of all
+            shutil.copy(skipped, folder / "skipped.csv")
         write_bundle(folder / "model", content, half_weights=True)
         write_json(folder / "metrics.json", metrics)
         if config.report:

@@ -8,7 +8,7 @@ from typing import Any, Final
 _FINE_TUNED: Final[dict[str, Any]] = {
     "split": "lesion",
     "backbone": "efficientnet_lite1",
-    "image_size": 208,  # of images that are 200 x 150: 240 px cost a third more and gave no more
+    "image_size": 208,  # of images that are 200 x 150: 240 px cost more and gave no more
     "unfreeze_from": "block5",
     "train_depthwise": False,
     "views": 4,
