@@ -54,8 +54,8 @@ def test_rows_of_several_segments_are_one_table(tmp_path: Path) -> None:
 def test_only_what_is_not_stored_is_missing(tmp_path: Path) -> None:
     fill(tmp_path, range(3))
     store = ActivationStore(KEY, tmp_path)
-    assert store.missing([digest(0), digest(7), digest(7), digest(2)], [0]) == [digest(7)]
-    assert store.missing([digest(0)], [0, 1]) == [digest(0)]
+    assert store.missing({digest(0): [0], digest(7): [0], digest(2): [0]}) == [digest(7)]
+    assert store.missing({digest(0): [0, 1]}) == [digest(0)]
 
 
 @pytest.mark.parametrize("field", ["backbone", "weights", "cut", "precision"])
@@ -84,7 +84,7 @@ def test_a_data_file_cut_short_is_not_believed(tmp_path: Path) -> None:
     (data,) = store.folder.glob("*.f16")
     os.truncate(data, store.row_bytes * 4)
     again = ActivationStore(KEY, tmp_path)
-    assert again.missing([digest(n) for n in range(10)], [0]) == [digest(n) for n in range(4, 10)]
+    assert again.missing({digest(n): [0] for n in range(10)}) == [digest(n) for n in range(4, 10)]
 
 
 def _write_forever(root: Path, ready: str) -> None:
@@ -150,3 +150,17 @@ def test_stores_are_listed_and_pruned(tmp_path: Path) -> None:
     assert prune_stores(older_than_days=1, root=tmp_path) == []
     assert len(prune_stores(root=tmp_path)) == 1
     assert list_stores(tmp_path) == []
+
+
+def test_entries_may_have_fewer_views_than_others(tmp_path: Path) -> None:
+    fill(tmp_path, range(3), (0, 1, 2))
+    table = ActivationStore(KEY, tmp_path).rows([digest(n) for n in (2, 0, 1)], [1, 0, 1], np.array([1, 3, 2]))
+    np.testing.assert_array_equal(table.views, [1, 3, 2])
+    full = ActivationStore(KEY, tmp_path).rows([digest(n) for n in range(3)], [0, 1, 2])
+    np.testing.assert_array_equal(
+        table.gather(np.array([0, 1, 1, 1, 2]), np.array([0, 0, 1, 2, 1])),
+        full.gather(np.array([2, 0, 0, 0, 1]), np.array([1, 1, 0, 1, 0])),
+    )
+    np.testing.assert_array_equal(table.subset(np.array([2])).gather(np.array([0]), 1), full.gather(np.array([1]), 0))
+    with pytest.raises(IndexError, match="fewer views"):
+        table.gather(np.array([0]), np.array([1]))

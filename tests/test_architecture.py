@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ print([name for name in ("tensorflow", "keras") if name in sys.modules])
 def test_import_and_help_load_nothing_heavy() -> None:
     code = """
 import sys
+import tomllib
 import dermafuse, dermafuse.cli
 try:
     dermafuse.cli.main(["--help"])
@@ -124,3 +126,9 @@ def test_loading_openvino_reports_to_nobody_and_forks_nothing() -> None:
         "time.sleep(0.5)\n"
         "print(seen, sys.modules['openvino_telemetry'])"
     ).endswith("[] None")
+
+
+def test_every_package_and_the_released_model_are_packaged() -> None:
+    listed = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {path.parent.relative_to(SOURCE.parent).as_posix() for path in SOURCE.glob("**/__init__.py")}
+    assert set(listed["packages"]) == {name.replace("/", ".") for name in folders} | {"dermafuse.pretrained"}

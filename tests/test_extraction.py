@@ -33,13 +33,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(paths: list[Path], store: ActivationStore, config: TrainConfig, views: tuple[int, ...] = (0,)) -> Extraction:
+def run(
+    paths: list[Path],
+    store: ActivationStore,
+    config: TrainConfig,
+    views: tuple[int, ...] = (0,),
+    counts: np.ndarray | None = None,
+) -> Extraction:
     plan = plan_network(config)
 
     def engine() -> Engine:
         return Engine(extraction_model(front_file(plan, config)), precision="f32", threads=2)
 
-    return extract(paths, store, engine, image_size=64, views=views)
+    return extract(paths, store, engine, image_size=64, views=views, counts=counts)
 
 
 @pytest.mark.parametrize("stage", [None, "block5"])
@@ -108,3 +114,19 @@ def test_random_views_are_those_of_the_files_content_whatever_else_is_extracted(
     np.testing.assert_array_equal(again.gather(everything[::-1], 0), table.gather(everything, 2))
     assert not np.array_equal(table.gather(everything, 1), table.gather(everything, 2))
     assert not np.array_equal(table.gather(everything, 0), table.gather(everything, 1))
+
+
+def test_each_image_gets_as_many_views_as_asked_and_a_repeated_one_is_computed_once(
+    folder: Path, tmp_path: Path
+) -> None:
+    config = settings()
+    paths = sorted(folder.glob("*.jpg"))[:3]
+    shutil.copy(paths[0], folder / "copy.jpg")  # of equal files the longest list counts
+    paths = [*paths, folder / "copy.jpg"]
+    store = ActivationStore(store_key(plan_network(config)), tmp_path / "store")
+    found = run(paths, store, config, views=(0, 8, 0, 1), counts=np.array([1, 3, 4, 2])).table
+    assert len(store) == 2 + 2 + 3
+    np.testing.assert_array_equal(found.views, [1, 3, 4, 2])
+    each = np.array([1, 2])
+    np.testing.assert_array_equal(found.gather(each, 0), found.gather(each, 2))
+    np.testing.assert_array_equal(found.gather(np.array([0])), found.gather(np.array([3])))

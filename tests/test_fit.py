@@ -26,7 +26,7 @@ def rows_of(folder: Path, count: int, seed: int) -> Rows:
     features = generator.normal(size=(count, WIDTH)) + 1.2 * np.eye(CLASSES, WIDTH)[labels]
     store = ActivationStore(StoreKey("b", "w", "pooled", 32, 1, 1, f"s{seed}", (WIDTH,)), folder)
     digests = [content_digest(f"{seed}/{number}".encode()) for number in range(count)]
-    if store.missing(digests, [0]):
+    if store.missing({key: [0] for key in digests}):
         with store.writer() as writer:
             for digest, row in zip(digests, features, strict=True):
                 writer.add(digest, 0, row)

@@ -6,7 +6,9 @@ from PIL import Image
 
 from dermafuse.data.images import load_image
 from dermafuse.training.activations import ActivationStore, StoreKey, content_digest
+from dermafuse.training.config import resolve
 from dermafuse.training.pipeline import MetadataDropout, Rows, mixed, ordered_batches, training_batches
+from dermafuse.training.prepare import training_views
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,15 @@ def test_rare_classes_are_drawn_more_often_each_time_in_another_view(tmp_path: P
         seen = np.concatenate([each for each, _ in batches])
         assert (seen[:, 0] >= 27).sum() == 7  # 27 and 3 rows: a quarter of 30, by the square root, not a tenth
         assert len(np.unique(seen, axis=0)) == 30
+
+
+def test_with_fresh_views_no_draw_of_a_row_repeats_one_and_classes_have_equal_shares_of_plain_views() -> None:
+    config = resolve("standard", options={"random_views": "fresh", "views": 8, "epochs": 5, "sampling_power": 0.5})
+    labels = np.repeat([0, 1], [900, 100])  # drawn 750 and 250 times an epoch
+    views, counts = training_views(config, labels)
+    np.testing.assert_array_equal(counts, np.repeat([5, 13], [900, 100]))
+    assert views == [0, 8, 9, 1, 10, 11, 2, 12, 13, 3, 14, 15, 4]
+    assert len(training_views(config, np.repeat([0, 1], [90000, 10]))[0]) <= 360
 
 
 def test_mixup_blends_image_metadata_and_label_by_the_same_share(tmp_path: Path) -> None:

@@ -119,26 +119,35 @@ class ActivationStore:
     def __len__(self) -> int:
         return len(self._where)
 
-    def missing(self, digests: Sequence[bytes], views: Sequence[int]) -> list[bytes]:
-        """Return the distinct digests of which at least one of the views is not stored, in order."""
-        return [digest for digest in dict.fromkeys(digests) if any((digest, view) not in self._where for view in views)]
+    def missing(self, wanted: Mapping[bytes, Sequence[int]]) -> list[bytes]:
+        """Return the digests of which at least one of the wanted views is not stored, in order."""
+        return [digest for digest, views in wanted.items() if any((digest, view) not in self._where for view in views)]
 
-    def rows(self, digests: Sequence[bytes], views: Sequence[int]) -> RowTable:
+    def rows(self, digests: Sequence[bytes], views: Sequence[int], counts: NDArray[np.int64] | None = None) -> RowTable:
         """Return a table of the rows ``digests`` x ``views``, all of which must be stored.
+
+        Args:
+            digests: one an entry of the table.
+            views: by number.
+            counts: int64, how many of ``views``, from the first on, each entry has; ``None``: all.
 
         Raises:
             KeyError: a row is not stored.
         """
         names = sorted(self._segments)
         number = {name: position for position, name in enumerate(names)}
+        if counts is None:
+            counts = np.full(len(digests), len(views), np.int64)
         places = np.array(
             [
-                [(number[name], slot) for name, slot in (self._where[digest, view] for view in views)]
-                for digest in digests
+                (number[name], slot)
+                for digest, count in zip(digests, counts.tolist(), strict=True)
+                for name, slot in (self._where[digest, view] for view in views[:count])
             ],
             dtype=np.int64,
-        ).reshape(len(digests), len(views), 2)
-        return RowTable([self._segments[name] for name in names], places, self.key.shape)
+        ).reshape(-1, 2)
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(digests)]
+        return RowTable([self._segments[name] for name in names], places, first, counts, self.key.shape)
 
     def writer(self) -> SegmentWriter:
         """Return a writer of a new segment; use it as a context manager."""
@@ -164,25 +173,39 @@ class RowTable:
 
     Attributes:
         shape: of one row.
-        views: number of views.
+        views: int64 (n,), number of views of each entry.
     """
 
-    def __init__(self, segments: list[NDArray[np.float16]], places: NDArray[np.int64], shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        segments: list[NDArray[np.float16]],
+        places: NDArray[np.int64],
+        first: NDArray[np.int64],
+        views: NDArray[np.int64],
+        shape: tuple[int, ...],
+    ) -> None:
         self._segments = segments
-        self._places = places
+        self._places = places  # (all rows, 2): segment, slot; the views of an entry stand together
+        self._first = first  # (n,)
+        self.views = views
         self.shape = shape
-        self.views = places.shape[1]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._first)
 
     def subset(self, positions: NDArray[np.int64]) -> RowTable:
-        """Return a table of some of the rows, in the order given; nothing is copied from disk."""
-        return RowTable(self._segments, self._places[positions], self.shape)
+        """Return a table of some of the entries, in the order given; nothing is copied from disk."""
+        return RowTable(self._segments, self._places, self._first[positions], self.views[positions], self.shape)
 
     def gather(self, positions: NDArray[np.int64], views: NDArray[np.int64] | int = 0) -> NDArray[np.float16]:
-        """Return float16 (n, \\*shape): row ``positions[i]`` seen in view ``views[i]``."""
-        places = self._places[positions, views]
+        """Return float16 (n, \\*shape): entry ``positions[i]`` seen in its view ``views[i]``.
+
+        Raises:
+            IndexError: an entry has fewer views.
+        """
+        if np.any(np.asarray(views) >= self.views[positions]):
+            raise IndexError("an entry has fewer views than were asked for")
+        places = self._places[self._first[positions] + views]
         out = np.empty((len(places), *self.shape), np.float16)
         for segment in np.unique(places[:, 0]):
             mine = np.flatnonzero(places[:, 0] == segment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -65,7 +65,11 @@ class TrainConfig(BaseModel):
     metadata_dropout: float = Field(0.0, ge=0, lt=1, description="chance that a record loses all metadata")
     field_dropout: float = Field(0.0, ge=0, lt=1, description="chance that a record loses one field")
     views: Literal[1, 2, 4, 8] = Field(1, description="flips and quarter turns, cached; 1: the image as it is")
-    random_views: int = Field(0, ge=0, le=200, description="views of random framing, colour and quality, cached")
+    random_views: Annotated[int, Field(ge=0, le=200)] | Literal["fresh"] = Field(
+        0,
+        description="views of random framing, colour and quality, cached; "
+        "fresh: so many of each image that training draws it in another view each time",
+    )
     mixup: float = Field(0.0, ge=0, le=2, description="alpha of mixup, Zhang et al. 2018; 0: none")
     sampling_power: float = Field(
         0.0, ge=0, le=1, description="classes are drawn by n_c^(1-power): 0 as they come, 1 equally often"

@@ -19,6 +19,9 @@ from dermafuse.training.activations import ActivationStore, RowTable, content_di
 #: Views numbered below this are flips and quarter turns, the others random.
 DIHEDRAL_VIEWS: Final = 8
 
+#: So many random views an image can have: the number of a view is kept in a byte.
+MOST_RANDOM_VIEWS: Final = 240
+
 #: Called with how many more images are done.
 Progress = Callable[[int], None]
 
@@ -69,6 +72,7 @@ def extract(
     *,
     image_size: int,
     views: Sequence[int] = (0,),
+    counts: NDArray[np.int64] | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
     """Make sure that every readable image has its rows in the store, and return access to them.
@@ -84,13 +88,20 @@ def extract(
         image_size: side s in pixels.
         views: by number: 0 is the image as it is, 1 to 7 its other flips and quarter turns (``data/images.py``), 8 to
             255 random views (``data/random_views.py``), drawn from the content of the file and the number.
+        counts: int64 (paths,), how many of ``views``, from the first on, each path gets; ``None``: all.
         progress: told how many more images are done (those in the store count at once).
 
     Raises:
         OutputError: the disk cannot hold the rows.
     """
     digests, bad = digest_files(paths)
-    missing = set(store.missing([digest for digest in digests if digest is not None], views))
+    if counts is None:
+        counts = np.full(len(paths), len(views), np.int64)
+    wanted: dict[bytes, Sequence[int]] = {}  # of equal files the longest list: lists only differ in their length
+    for digest, count in zip(digests, counts.tolist(), strict=True):
+        if digest is not None and count > len(wanted.get(digest, ())):
+            wanted[digest] = views[:count]
+    missing = set(store.missing(wanted))
     first: dict[bytes, int] = {}
     for position, digest in enumerate(digests):
         if digest in missing:
@@ -99,7 +110,7 @@ def extract(
     if progress is not None:
         progress(len(paths) - len(first))
     if first:
-        store.check_space(len(first) * len(views))
+        store.check_space(sum(len(set(wanted[digest])) for digest in first))
         engine = make_engine()
         with store.writer() as writer:
 
@@ -110,7 +121,7 @@ def extract(
                 except ImageError as error:
                     unreadable[digest] = str(error)
                     return
-                for number in views:
+                for number in dict.fromkeys(wanted[digest]):
                     if (digest, number) in store:
                         continue
                     (rows, *_) = engine.infer(_seen(image, digest, number)[np.newaxis])
@@ -125,8 +136,8 @@ def extract(
         if digest in unreadable:
             bad[position] = unreadable[digest]
     good = np.array([position for position in range(len(paths)) if position not in bad], dtype=np.int64)
-    wanted = [digest for position in good if (digest := digests[position]) is not None]
-    return Extraction(store.rows(wanted, views), good, bad, len(first) - len(unreadable))
+    usable = [digest for position in good if (digest := digests[position]) is not None]
+    return Extraction(store.rows(usable, views, counts[good]), good, bad, len(first) - len(unreadable))
 
 
 def _seen(image: NDArray[Any], digest: bytes, number: int) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dermafuse.data.images import load_image
 from dermafuse.training.activations import RowTable
 from dermafuse.training.augmentation import augment_images
-from dermafuse.training.sampling import class_draws, epoch_rows, occurrence
+from dermafuse.training.sampling import epoch_rows
 
 #: Streams of random numbers that must not repeat each other.
 _ORDER, _VIEW, _META, _IMAGE, _MIX = 1, 2, 3, 4, 5
@@ -94,14 +94,12 @@ def training_batches(
         classes: k; needed for mixup.
     """
     count = len(rows)
-    views = rows.images.views if isinstance(rows.images, RowTable) else 1
-
-    first_view = np.random.default_rng([seed, _VIEW]).integers(views, size=count)
-    most = -(-class_draws(np.bincount(rows.labels), sampling_power) // np.maximum(np.bincount(rows.labels), 1))
+    views = rows.images.views if isinstance(rows.images, RowTable) else np.ones(count, np.int64)
+    first_view = np.random.default_rng([seed, _VIEW]).integers(views)
 
     def resampled(epoch: np.int64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        drawn = epoch_rows(rows.labels, sampling_power, seed=seed, epoch=int(epoch))
-        return drawn, first_view[drawn] + epoch * most[rows.labels[drawn]] + occurrence(drawn)
+        order, rounds = epoch_rows(rows.labels, sampling_power, seed=seed, epoch=int(epoch))
+        return order, first_view[order] + rounds
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         if sampling_power > 0:
@@ -113,7 +111,7 @@ def training_batches(
                 tf.range(count, dtype=tf.int64), seed=tf.stack([seed * 8 + _ORDER, epoch])
             )
             turn = tf.gather(first_view, order) + epoch
-        chosen = turn % views
+        chosen = turn % tf.gather(views, order)
         positions = tf.data.Dataset.from_tensor_slices((order, chosen)).batch(batch_size)
         return positions.enumerate().map(lambda step, pair: (pair[0], pair[1], epoch * 100_003 + step))
 
@@ -191,7 +189,7 @@ def _fetcher(rows: Rows) -> Callable[[tf.Tensor, tf.Tensor], tuple[dict[str, tf.
 
 def _image_fetcher(rows: Rows) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     source = rows.images
-    if isinstance(source, RowTable) and len(source.shape) == 1 and source.views == 1:
+    if isinstance(source, RowTable) and len(source.shape) == 1 and (source.views == 1).all():
         # Pooled features of a whole data set are small: keep them in the graph, no Python in the loop.
         pooled = tf.constant(source.gather(np.arange(len(source))).astype(np.float32))
         return lambda positions, views: tf.gather(pooled, positions)

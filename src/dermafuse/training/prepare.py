@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,13 @@ from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
 from dermafuse.training.activations import ActivationStore
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.extraction import DIHEDRAL_VIEWS, extract
+from dermafuse.training.extraction import DIHEDRAL_VIEWS, MOST_RANDOM_VIEWS, extract
 from dermafuse.training.networks import Plan, extraction_model, front_file, store_key
 from dermafuse.training.pipeline import MetadataDropout, Rows
+from dermafuse.training.sampling import draws_a_row
+
+#: With fresh random views, every so manieth draw of a row shows it flipped or turned only.
+_PLAIN_EVERY: Final = 3
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,29 @@ def fit_encoder(records: Records, config: TrainConfig) -> MetadataEncoder:
     )
 
 
-def training_views(config: TrainConfig) -> list[int]:
-    """Return the numbers of the views that training draws from (``extract``)."""
-    return [*range(config.views), *range(DIHEDRAL_VIEWS, DIHEDRAL_VIEWS + config.random_views)]
+def training_views(config: TrainConfig, labels: NDArray[np.int64]) -> tuple[list[int], NDArray[np.int64]]:
+    """Return which views training draws from.
+
+    Args:
+        config: what is asked.
+        labels: int64 (n,), of the training rows.
+
+    Returns:
+        views: numbers of views as ``extract`` takes them, in the order in which a row shows them.
+        counts: int64 (n,), how many of them, from the first on, each row has.
+    """
+    if config.random_views != "fresh":
+        views = [*range(config.views), *range(DIHEDRAL_VIEWS, DIHEDRAL_VIEWS + config.random_views)]
+        return views, np.full(len(labels), len(views))
+    # Of rare classes each row is drawn more often. Flips and turns take every third place and begin again when they
+    # are used up: were the rows of rare classes seen in random views only, a random view would speak for a rare class.
+    draws = draws_a_row(labels, config.sampling_power, config.epochs)
+    counts = np.minimum(draws, MOST_RANDOM_VIEWS * _PLAIN_EVERY // (_PLAIN_EVERY - 1))
+    random = iter(range(DIHEDRAL_VIEWS, DIHEDRAL_VIEWS + MOST_RANDOM_VIEWS))
+    return [
+        next(random) if place % _PLAIN_EVERY else place // _PLAIN_EVERY % config.views
+        for place in range(int(counts.max(initial=0)))
+    ], counts
 
 
 def metadata_dropout(encoder: MetadataEncoder, config: TrainConfig) -> MetadataDropout | None:
@@ -196,9 +220,15 @@ def _load_images(
                 readable[name], bad = readable_images(paths, plan.image_size, advance)
             images[name] = [paths[position] for position in readable[name]]
         else:
-            views = training_views(config) if name == "train" else [0]
+            views, counts = [0], None
+            if name == "train":
+                labels = pd.Categorical(side.table["label"], categories=side.classes).codes.astype(np.int64)
+                views, counts = training_views(config, labels)
             with report.bar(f"Frozen part of {plan.backbone.name}, {name}", len(paths), "images") as advance:
-                found = extract(paths, store, make_engine, image_size=plan.image_size, views=views, progress=advance)
+                found = extract(
+                    paths, store, make_engine,
+                    image_size=plan.image_size, views=views, counts=counts, progress=advance,
+                )  # fmt: skip
             readable[name], bad = found.good, found.bad
             images[name], computed = found.table, computed + found.computed
         for position, reason in sorted(bad.items()):

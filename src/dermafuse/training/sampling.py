@@ -27,32 +27,41 @@ def class_draws(counts: NDArray[np.int64], power: float, total: int | None = Non
     return draws
 
 
-def epoch_rows(labels: NDArray[np.int64], power: float, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the rows that one epoch visits, in order: int64 (n,), fixed by (seed, epoch).
+def epoch_rows(
+    labels: NDArray[np.int64], power: float, *, seed: int, epoch: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what one epoch visits, in order, fixed by (seed, epoch).
 
-    Within a class no row is drawn twice before every row was drawn once.
+    Each class is an endless stream of rounds; a round visits every row of the class once, in an order of its own. An
+    epoch takes the next ``class_draws`` rows of each stream, so over the epochs no row is drawn twice before every row
+    of its class was drawn once.
 
     Args:
         labels: int64 (n,).
         power: of ``class_draws``.
         seed: of the order.
         epoch: from 0.
+
+    Returns:
+        rows: int64 (n,).
+        rounds: int64 (n,), how often each was drawn before, in this epoch and all earlier ones.
     """
-    generator = np.random.default_rng([seed, epoch])
-    draws = class_draws(np.bincount(labels), power)
-    chosen = []
-    for label, wanted in enumerate(draws):
+    chosen, rounds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for label, wanted in enumerate(class_draws(np.bincount(labels), power).tolist()):
         rows = np.flatnonzero(labels == label)
-        rounds = -(-int(wanted) // max(1, len(rows)))
-        chosen.append(np.concatenate([generator.permutation(rows) for _ in range(rounds)] or [rows[:0]])[:wanted])
-    return generator.permutation(np.concatenate(chosen)).astype(np.int64)
+        place, end = epoch * wanted, (epoch + 1) * wanted
+        while place < end:
+            number, start = divmod(place, len(rows))
+            part = np.random.default_rng([seed, label, number]).permutation(rows)[start : start + end - place]
+            chosen.append(part)
+            rounds.append(np.full(len(part), number))
+            place += len(part)
+    order = np.random.default_rng([seed, epoch]).permutation(len(labels))
+    return np.concatenate(chosen)[order], np.concatenate(rounds)[order]
 
 
-def occurrence(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each entry how often its row came before it in ``rows``: int64 (n,)."""
-    order = np.argsort(rows, kind="stable")
-    sorted_rows = rows[order]
-    first = np.searchsorted(sorted_rows, sorted_rows, side="left")
-    out = np.empty(len(rows), np.int64)
-    out[order] = np.arange(len(rows)) - first
-    return out
+def draws_a_row(labels: NDArray[np.int64], power: float, epochs: int) -> NDArray[np.int64]:
+    """Return how often ``epochs`` epochs draw each row at most: int64 (n,), equal for the rows of a class."""
+    counts = np.bincount(labels)
+    most = -(-epochs * class_draws(counts, power) // np.maximum(counts, 1))
+    return np.asarray(most[labels], np.int64)
