@@ -13,9 +13,8 @@ from dermafuse.training.activations import (
     ActivationStore,
     StoreKey,
     content_digest,
-    list_stores,
-    prune_stores,
 )
+from dermafuse.training.store_listing import list_stores, prune_stores
 
 KEY = StoreKey("efficientnet_lite0", "random-seed0", "block6", 64, 1, 1, "f32", (2, 2, 3))
 

@@ -7,7 +7,8 @@ from PIL import Image
 from dermafuse.data.images import load_image
 from dermafuse.training.activations import ActivationStore, StoreKey, content_digest
 from dermafuse.training.config import resolve
-from dermafuse.training.pipeline import MetadataDropout, Rows, mixed, ordered_batches, training_batches
+from dermafuse.training.mixing import mixed, pasted
+from dermafuse.training.pipeline import MetadataDropout, Rows, ordered_batches, training_batches
 from dermafuse.training.prepare import training_views
 
 
@@ -177,3 +178,23 @@ def test_with_mixup_labels_are_shares_of_the_classes(rows: Rows) -> None:
     for _, labels in epoch(rows, mixup=0.3, classes=7):
         assert labels.shape[1] == 7
         np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_cutmix_pastes_a_rectangle_and_blends_label_and_metadata_by_what_was_kept() -> None:
+    image = np.tile(np.arange(3, dtype=np.float32)[:, None, None, None], (1, 7, 7, 2))
+    pasted_shares = set()
+    for number in range(40):
+        inputs = {"image_input": image, "meta_input": np.eye(3, dtype=np.float32)}
+        out, shares = pasted(inputs, np.eye(3, dtype=np.float32), 1.0, np.array([3, number]))
+        mine = out["image_input"].numpy() == image
+        kept = mine[0, :, :, 0].mean()
+        np.testing.assert_allclose(np.diag(shares.numpy()), kept, atol=1e-6)
+        np.testing.assert_allclose(out["meta_input"].numpy(), shares.numpy(), atol=1e-6)
+        others = out["image_input"].numpy()[~mine]
+        np.testing.assert_array_equal(others, np.roll(image, 1, axis=0)[~mine])
+        gone = np.argwhere(~mine[0, :, :, 0])
+        if len(gone):
+            low, high = gone.min(axis=0), gone.max(axis=0) + 1
+            assert len(gone) == np.prod(high - low)  # one whole rectangle
+        pasted_shares.add(round(float(kept), 3))
+    assert len(pasted_shares) > 10

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dermafuse.data.random_views import random_view, shades_of_grey
+from dermafuse.data.random_views import VIEW_CHANGES, ViewChange, random_view, shades_of_grey
 
 
 def picture(side: int = 64) -> np.ndarray:
@@ -34,8 +34,7 @@ def test_the_lesion_stays_in_view_and_darker_than_the_skin() -> None:
     image = picture()
     for number in range(60):
         seen = random_view(image, b"lesion" + bytes([number])).astype(float).mean(axis=-1)
-        middle = seen[16:48, 16:48]
-        assert middle.min() < 0.75 * np.percentile(middle, 90)
+        assert seen[16:48, 16:48].min() < 0.75 * np.percentile(seen, 90)
 
 
 def test_shades_of_grey_takes_a_colour_cast_away() -> None:
@@ -58,3 +57,13 @@ def test_black_images_stay_black() -> None:
 @pytest.mark.parametrize("side", [32, 240])
 def test_any_square_size_works(side: int) -> None:
     assert random_view(picture(side), b"size").shape == (side, side, 3)
+
+
+@pytest.mark.parametrize("left_out", VIEW_CHANGES)
+def test_leaving_a_change_out_does_not_touch_the_others(left_out: ViewChange) -> None:
+    image = picture()
+    rest = [change for change in VIEW_CHANGES if change != left_out]
+    pairs = [(random_view(image, bytes([n])), random_view(image, bytes([n]), rest)) for n in range(60)]
+    same = sum(np.array_equal(full, without) for full, without in pairs)
+    assert same == 0 if left_out in ("framing", "colour") else 0 < same < 60
+    np.testing.assert_array_equal(random_view(image, b"none", ()), image)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,18 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 Pixels = npt.NDArray[np.uint8]
 
+#: What a view can change, in this order.
+ViewChange = Literal["framing", "constancy", "colour", "hairs", "corners", "quality"]
+VIEW_CHANGES: Final[tuple[ViewChange, ...]] = get_args(ViewChange)
+
 #: Raised when the same seed gives another view.
-RANDOM_VIEWS_VERSION: Final = 1
+RANDOM_VIEWS_VERSION: Final = 2
 
 #: Power of the Minkowski mean of shades of grey; Finlayson & Trezzi 2004 found 6 to be the best.
 _SHADES_POWER: Final = 6
 
 
-def random_view(image: Pixels, seed: bytes) -> Pixels:
+def random_view(image: Pixels, seed: bytes, changes: Sequence[ViewChange] = VIEW_CHANGES) -> Pixels:
     """Return ``image`` as another camera or clinic might have taken it.
 
     Framing (turn by any angle, mirror, zoom, stretch, shift) and colour (exposure, contrast, gamma, cast, saturation)
@@ -33,21 +38,28 @@ def random_view(image: Pixels, seed: bytes) -> Pixels:
     Args:
         image: uint8 (s, s, 3), RGB.
         seed: any bytes; equal seeds give equal views.
+        changes: those to make. What is left out is drawn all the same, so the other changes do not depend on it.
 
     Returns:
         uint8 (s, s, 3).
     """
     generator = np.random.default_rng(np.frombuffer(seed.ljust(-(-len(seed) // 4) * 4, b"\0"), np.uint32))
-    picture = _framed(image, generator)
+    picture = Image.fromarray(image)
+
+    def change(name: ViewChange, made: Callable[[Image.Image], Image.Image]) -> Image.Image:
+        changed = made(picture)
+        return changed if name in changes else picture
+
+    picture = change("framing", lambda before: _framed(np.asarray(before), generator))
     if generator.random() < 0.12:
-        picture = Image.fromarray(shades_of_grey(np.asarray(picture)))
-    picture = _coloured(picture, generator)
+        picture = change("constancy", lambda before: Image.fromarray(shades_of_grey(np.asarray(before))))
+    picture = change("colour", lambda before: _coloured(before, generator))
     if generator.random() < 0.12:
-        _draw_hairs(picture, generator)
+        picture = change("hairs", lambda before: _with_hairs(before, generator))
     if generator.random() < 0.15:
-        picture = _dark_corners(picture, generator)
+        picture = change("corners", lambda before: _dark_corners(before, generator))
     if generator.random() < 0.5:
-        picture = _degraded(picture, generator)
+        picture = change("quality", lambda before: _degraded(before, generator))
     return np.asarray(picture)
 
 
@@ -57,7 +69,7 @@ def _framed(image: Pixels, generator: np.random.Generator) -> Image.Image:
     # A lesion has no upright; whole quarter turns do not blur.
     quarters = float(generator.integers(4)) if generator.random() < 0.5 else generator.uniform(0.0, 4.0)
     angle = quarters * math.pi / 2
-    zoom = math.exp(generator.uniform(-0.25, 0.2))  # below 1 shows less of the image, larger
+    zoom = math.exp(generator.uniform(-0.5, 0.25))  # below 1 shows less of the image, larger
     stretch = math.exp(generator.uniform(-0.12, 0.12))
     mirror = -1.0 if generator.random() < 0.5 else 1.0
     shift = generator.uniform(-0.1, 0.1, 2) * side
@@ -105,9 +117,10 @@ def shades_of_grey(image: Pixels) -> Pixels:
     return np.stack([table[channel][image[..., channel]] for channel in range(3)], axis=-1)
 
 
-def _draw_hairs(picture: Image.Image, generator: np.random.Generator) -> None:
-    """Draw some thin dark arcs, in place."""
+def _with_hairs(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Draw some thin dark arcs."""
     side = picture.width
+    picture = picture.copy()
     pen = ImageDraw.Draw(picture)
     for _ in range(generator.integers(2, 12)):
         middle, radius = generator.uniform(-0.5, 1.5, 2) * side, generator.uniform(0.4, 1.5) * side
@@ -116,6 +129,7 @@ def _draw_hairs(picture: Image.Image, generator: np.random.Generator) -> None:
         box = (*(middle - radius), *(middle + radius))
         colour = (int(ink), int(ink * 0.8), int(ink * 0.6))
         pen.arc(box, start, start + generator.uniform(20.0, 90.0), fill=colour, width=int(generator.integers(1, 3)))
+    return picture
 
 
 def _dark_corners(picture: Image.Image, generator: np.random.Generator) -> Image.Image:

@@ -34,7 +34,7 @@ from dermafuse.files import cache_folder, write_atomic, write_json
 STORE_FORMAT: Final = 1
 
 #: A digest (16 bytes) and a view (1 byte), packed: one row of a store.
-_ROW_ID: Final = np.dtype([("digest", "V16"), ("view", "u1"), ("slot", "<u8")])
+ROW_ID: Final = np.dtype([("digest", "V16"), ("view", "u1"), ("slot", "<u8")])
 
 #: Seconds between commits: what a killed run can lose.
 _COMMIT_EVERY: Final = 15.0
@@ -52,7 +52,7 @@ class StoreKey:
     cut: str
     image_size: int
     preprocessing: int
-    random_views: int
+    random_views: int | str
     precision: str
     shape: tuple[int, ...]
 
@@ -97,7 +97,7 @@ class ActivationStore:
     def refresh(self) -> None:
         """Read the indexes of all segments, those of other processes too."""
         for index in sorted(self.folder.glob("*.index")):
-            entries = np.fromfile(index, dtype=_ROW_ID)
+            entries = np.fromfile(index, dtype=ROW_ID)
             name = index.stem
             data = self.folder / f"{name}.f16"
             # An index never names a row that was not flushed before; a shorter file means a damaged disk or
@@ -289,59 +289,10 @@ class SegmentWriter:
                 return
             self._committed = len(done)
         os.fsync(self._file.fileno())
-        entries = np.array([(np.void(digest), view, slot) for digest, view, slot in done], dtype=_ROW_ID)
+        entries = np.array([(np.void(digest), view, slot) for digest, view, slot in done], dtype=ROW_ID)
         write_atomic(self._data.with_suffix(".index"), entries.tobytes())
 
 
 def stores_folder() -> Path:
     """Return the folder that holds all activation stores."""
     return cache_folder() / "activations"
-
-
-def list_stores(root: Path | None = None) -> list[Mapping[str, Any]]:
-    """Describe every store: folder, key, rows, bytes, seconds since last use; most recently used first."""
-    folder = root or stores_folder()
-    found = []
-    for described in folder.glob("*/key.json") if folder.is_dir() else []:
-        store = described.parent
-        rows = sum(index.stat().st_size // _ROW_ID.itemsize for index in store.glob("*.index"))
-        size = sum(file.stat().st_size for file in store.iterdir())
-        found.append(
-            {
-                "folder": store,
-                "key": json.loads(described.read_text()),
-                "rows": rows,
-                "bytes": size,
-                "idle_seconds": max(0.0, time.time() - store.stat().st_mtime),
-            }
-        )
-    return sorted(found, key=lambda entry: entry["idle_seconds"])
-
-
-def prune_stores(*, older_than_days: float = 0.0, root: Path | None = None) -> list[Mapping[str, Any]]:
-    """Delete the stores unused for ``older_than_days``; return what was deleted.
-
-    The folder is renamed first, so a reader never meets a store that is half gone.
-    """
-    deleted = []
-    for entry in list_stores(root):
-        if entry["idle_seconds"] >= older_than_days * 86_400:
-            doomed = entry["folder"].with_name(f".deleted-{uuid.uuid4().hex[:8]}")
-            entry["folder"].rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
-            deleted.append(entry)
-    return deleted
-
-
-def describe_stores(found: Sequence[Mapping[str, Any]], *, deleted: bool) -> str:
-    """Return one line a store and a total, for the terminal."""
-    lines = [
-        f"{entry['bytes'] / 1e6:10,.1f} MB {entry['rows']:10,} rows  "
-        f"unused for {entry['idle_seconds'] / 86_400:.1f} days  "
-        f"{entry['key']['backbone']} {entry['key']['cut']} {entry['key']['image_size']} px "
-        f"{entry['key']['precision']} {entry['key']['weights']}"
-        for entry in found
-    ]
-    total = sum(entry["bytes"] for entry in found) / 1e6
-    lines.append(f"{'deleted' if deleted else stores_folder()}: {len(found)} stores, {total:,.1f} MB")
-    return "\n".join(lines)

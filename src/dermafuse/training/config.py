@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dermafuse.data.random_views import VIEW_CHANGES, ViewChange
 from dermafuse.errors import ConfigError, nearest
 from dermafuse.training.recipes import RECIPES
 
@@ -70,7 +71,9 @@ class TrainConfig(BaseModel):
         description="views of random framing, colour and quality, cached; "
         "fresh: so many of each image that training draws it in another view each time",
     )
+    view_changes: tuple[ViewChange, ...] = Field(VIEW_CHANGES, description="what random views change")
     mixup: float = Field(0.0, ge=0, le=2, description="alpha of mixup, Zhang et al. 2018; 0: none")
+    cutmix: float = Field(0.0, ge=0, le=2, description="alpha of CutMix, Yun et al. 2019; 0: none")
     sampling_power: float = Field(
         0.0, ge=0, le=1, description="classes are drawn by n_c^(1-power): 0 as they come, 1 equally often"
     )
@@ -113,6 +116,8 @@ class TrainConfig(BaseModel):
                 "views and random_views belong to cached activations; with unfreeze_from=all the images are augmented "
                 "instead: set views=1 and random_views=0."
             )
+        if self.cutmix and (self.mixup or self.unfreeze_from is None):
+            raise ConfigError("cutmix cuts maps, which a frozen backbone has pooled, and excludes mixup: set one to 0.")
         if self.members and (self.tuning_fraction == 0 or self.split != "lesion"):
             raise ConfigError("An ensemble holds out lesions in turn: set split=lesion and a tuning_fraction above 0.")
         if self.fusion == "metadata_only" and (self.unfreeze_from is not None or not self.cache):
@@ -204,5 +209,6 @@ def to_toml(config: TrainConfig) -> str:
     """Return the configuration as TOML text that ``resolve(file=...)`` reads back to an equal configuration."""
     values = {key: "none" if value is None else value for key, value in config.model_dump().items()}
     values |= {"meta_units": list(config.meta_units), "members": list(config.members)}
+    values["view_changes"] = list(config.view_changes)
     head = "# Repeats this run: dermafuse train --config config.toml --out NEW_RUN\n"
     return head + tomli_w.dumps(values)

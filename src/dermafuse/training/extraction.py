@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermafuse.data.images import load_image, view
-from dermafuse.data.random_views import random_view
+from dermafuse.data.random_views import VIEW_CHANGES, ViewChange, random_view
 from dermafuse.errors import ImageError
 from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
 from dermafuse.training.activations import ActivationStore, RowTable, content_digest
@@ -73,6 +73,7 @@ def extract(
     image_size: int,
     views: Sequence[int] = (0,),
     counts: NDArray[np.int64] | None = None,
+    changes: Sequence[ViewChange] = VIEW_CHANGES,
     progress: Progress | None = None,
 ) -> Extraction:
     """Make sure that every readable image has its rows in the store, and return access to them.
@@ -89,6 +90,7 @@ def extract(
         views: by number: 0 is the image as it is, 1 to 7 its other flips and quarter turns (``data/images.py``), 8 to
             255 random views (``data/random_views.py``), drawn from the content of the file and the number.
         counts: int64 (paths,), how many of ``views``, from the first on, each path gets; ``None``: all.
+        changes: what random views change; the store's key must say so too.
         progress: told how many more images are done (those in the store count at once).
 
     Raises:
@@ -124,7 +126,7 @@ def extract(
                 for number in dict.fromkeys(wanted[digest]):
                     if (digest, number) in store:
                         continue
-                    (rows, *_) = engine.infer(_seen(image, digest, number)[np.newaxis])
+                    (rows, *_) = engine.infer(_seen(image, digest, number, changes)[np.newaxis])
                     writer.add(digest, number, rows[0])
 
             engine.map_threads(
@@ -140,8 +142,8 @@ def extract(
     return Extraction(store.rows(usable, views, counts[good]), good, bad, len(first) - len(unreadable))
 
 
-def _seen(image: NDArray[Any], digest: bytes, number: int) -> NDArray[Any]:
+def _seen(image: NDArray[Any], digest: bytes, number: int, changes: Sequence[ViewChange]) -> NDArray[Any]:
     """Return view ``number`` of an image whose file has this digest."""
     if number < DIHEDRAL_VIEWS:
         return np.ascontiguousarray(view(image, number))
-    return random_view(image, digest + bytes([number]))
+    return random_view(image, digest + bytes([number]), changes)

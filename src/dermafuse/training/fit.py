@@ -18,6 +18,7 @@ from dermafuse.training.checkpoint import Checkpoint, load_checkpoint, save_chec
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.losses import ClassificationLoss, class_weights
 from dermafuse.training.monitors import BETTER_IF_LARGER, monitor_values
+from dermafuse.training.optimizer import averaged_weights, make_optimizer
 from dermafuse.training.pipeline import MetadataDropout, Rows, ordered_batches, training_batches
 
 #: Called after every step: epoch (from 0), steps done in it, steps in an epoch.
@@ -108,6 +109,7 @@ def fit(
                 dropout=dropout,
                 sampling_power=config.sampling_power,
                 mixup=config.mixup,
+                cutmix=config.cutmix,
                 classes=classes,
             ),
             initial_epoch=start,
@@ -140,27 +142,6 @@ def _logits(model: keras.Model, batches: tf.data.Dataset) -> NDArray[np.float32]
             lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False
         )
     return np.concatenate([step(inputs).numpy() for inputs, _ in batches])
-
-
-def make_optimizer(config: TrainConfig, steps_an_epoch: int) -> keras.optimizers.Optimizer:
-    """Return Adam, or AdamW where weight decay is set, with the configured schedule."""
-    rate: Any = config.learning_rate
-    if config.schedule == "cosine":
-        warmup = round(config.warmup_epochs * steps_an_epoch)
-        total = config.epochs * steps_an_epoch
-        rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=config.learning_rate / 20 if warmup else config.learning_rate,
-            decay_steps=max(1, total - warmup),
-            alpha=0.01,
-            warmup_target=config.learning_rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    average: dict[str, Any] = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
-    if config.weight_decay:
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **average)
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        return optimizer
-    return keras.optimizers.Adam(rate, **average)
 
 
 class _Weighting(keras.callbacks.Callback):
@@ -220,7 +201,7 @@ class _EpochKeeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         logs = logs or {}
-        with _averaged_weights(self.network, self.config.ema):
+        with averaged_weights(self.network, self.config.ema):
             values: dict[str, float] = {}
             if self.watched is not None and self._batches is not None:
                 values = monitor_values(self.watched.labels, _logits(self.network, self._batches))
@@ -296,26 +277,3 @@ class _EpochKeeper(keras.callbacks.Callback):
         for variable, value in zip(self.network.weights, self.best_weights, strict=True):
             variable.assign(value)
         return self.result
-
-
-class _averaged_weights:
-    """Put the optimizer's moving average of the weights into the model for the length of the block."""
-
-    def __init__(self, model: keras.Model, ema: float) -> None:
-        self._model = model
-        self._active = ema > 0
-
-    def _swap(self) -> None:
-        averages = self._model.optimizer._model_variables_moving_average
-        for variable, average in zip(self._model.trainable_variables, averages, strict=True):
-            current = np.array(variable)
-            variable.assign(average)
-            average.assign(current)
-
-    def __enter__(self) -> None:
-        if self._active:
-            self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        if self._active:
-            self._swap()

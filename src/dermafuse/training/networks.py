@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import openvino as ov
 
 from dermafuse.data.images import PREPROCESSING_VERSION
-from dermafuse.data.random_views import RANDOM_VIEWS_VERSION
+from dermafuse.data.random_views import RANDOM_VIEWS_VERSION, VIEW_CHANGES
 from dermafuse.files import cache_folder, sync_folder
 from dermafuse.models.specs import BackboneSpec, check_image_size, spec, stage_index
 from dermafuse.models.weights import weights_id
@@ -47,6 +47,7 @@ class Plan:
             (nothing is cached: the whole network is in the training graph).
         trainable_from: first stage that trains; ``None``: the backbone is frozen.
         precision: of the engine that runs the frozen front.
+        random_views: identity of the random views of stored activations.
     """
 
     backbone: BackboneSpec
@@ -55,6 +56,7 @@ class Plan:
     cut: str
     trainable_from: str | None
     precision: Literal["f32", "bf16"]
+    random_views: int | str = RANDOM_VIEWS_VERSION
 
     @property
     def cached(self) -> bool:
@@ -79,7 +81,10 @@ def plan_network(config: TrainConfig) -> Plan:
         cut = "image"
     identity = weights_id(config.backbone, config.weights, seed=config.seed)
     precision = choose_precision(config.precision) if cut != "image" else "f32"
-    return Plan(backbone, size, identity, cut, first, precision)
+    views: int | str = RANDOM_VIEWS_VERSION
+    if set(config.view_changes) != set(VIEW_CHANGES):
+        views = f"{RANDOM_VIEWS_VERSION} {' '.join(sorted(config.view_changes))}"
+    return Plan(backbone, size, identity, cut, first, precision, views)
 
 
 def store_key(plan: Plan) -> StoreKey:
@@ -90,7 +95,7 @@ def store_key(plan: Plan) -> StoreKey:
         cut=plan.cut,
         image_size=plan.image_size,
         preprocessing=PREPROCESSING_VERSION,
-        random_views=RANDOM_VIEWS_VERSION,
+        random_views=plan.random_views,
         precision=plan.precision if plan.precision == "f32" else f"bf16 after {_FLOAT32_UNTIL}",
         shape=cut_shape(plan),
     )

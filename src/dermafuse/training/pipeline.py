@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dermafuse.data.images import load_image
 from dermafuse.training.activations import RowTable
 from dermafuse.training.augmentation import augment_images
+from dermafuse.training.mixing import mixed, pasted
 from dermafuse.training.sampling import epoch_rows
 
 #: Streams of random numbers that must not repeat each other.
@@ -78,6 +79,7 @@ def training_batches(
     dropout: MetadataDropout | None = None,
     sampling_power: float = 0.0,
     mixup: float = 0.0,
+    cutmix: float = 0.0,
     classes: int = 0,
 ) -> tf.data.Dataset:
     """Return an endless dataset of shuffled batches, ``ceil(n / batch_size)`` an epoch, from ``start_epoch`` on.
@@ -91,7 +93,8 @@ def training_batches(
         dropout: loss of metadata.
         sampling_power: how much more often rare classes are drawn (``sampling.class_draws``).
         mixup: alpha of ``mixed``; above 0 labels are float32 (b, k), shares of the classes.
-        classes: k; needed for mixup.
+        cutmix: alpha of ``pasted``; above 0 labels are shares too.
+        classes: k; needed for mixup and cutmix.
     """
     count = len(rows)
     views = rows.images.views if isinstance(rows.images, RowTable) else np.ones(count, np.int64)
@@ -127,36 +130,13 @@ def training_batches(
         if dropout is not None and "meta_input" in inputs:
             draw = tf.stack([tf.constant(seed * 8 + _META, tf.int64), number])
             inputs["meta_input"] = dropout(inputs["meta_input"], draw)
-        if mixup > 0:
+        if mixup > 0 or cutmix > 0:
             draw = tf.stack([tf.constant(seed * 8 + _MIX, tf.int64), number])
-            return mixed(inputs, tf.one_hot(labels, classes), mixup, draw)
+            blend = mixed if mixup > 0 else pasted
+            return blend(inputs, tf.one_hot(labels, classes), mixup or cutmix, draw)
         return inputs, labels
 
     return _settled(indices.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
-
-
-def mixed(
-    inputs: dict[str, tf.Tensor], shares: tf.Tensor, alpha: float, seed: tf.Tensor
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Blend each row with the next of the batch: mixup of images, of stored activations the manifold mixup.
-
-    Zhang et al. 2018, "mixup: beyond empirical risk minimization"; Verma et al. 2019, "Manifold mixup". One share
-    lambda ~ Beta(alpha, alpha) a batch, the same for image, metadata and label.
-
-    Args:
-        inputs: name -> (b, ...).
-        shares: float32 (b, k), of the classes.
-        alpha: above 0; small: rows stay nearly what they are.
-        seed: int64 (2,).
-    """
-    first, second = tf.unstack(tf.random.stateless_gamma((2,), seed, alpha))
-    mine = tf.math.divide_no_nan(first, first + second)
-
-    def blend(each: tf.Tensor) -> tf.Tensor:
-        each = tf.cast(each, tf.float32)
-        return mine * each + (1.0 - mine) * tf.roll(each, 1, axis=0)
-
-    return {name: blend(each) for name, each in inputs.items()}, blend(shares)
 
 
 def ordered_batches(rows: Rows, *, batch_size: int, view: int = 0) -> tf.data.Dataset:

@@ -227,7 +227,8 @@ def _load_images(
             with report.bar(f"Frozen part of {plan.backbone.name}, {name}", len(paths), "images") as advance:
                 found = extract(
                     paths, store, make_engine,
-                    image_size=plan.image_size, views=views, counts=counts, progress=advance,
+                    image_size=plan.image_size, views=views, counts=counts, changes=config.view_changes,
+                    progress=advance,
                 )  # fmt: skip
             readable[name], bad = found.good, found.bad
             images[name], computed = found.table, computed + found.computed
