@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import dermafuse
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.synthetic import write_synthetic
 from dermafuse.errors import BundleError, DataError, OutputError
@@ -113,6 +114,18 @@ def test_the_decision_of_the_bundle_counts_not_the_largest_probability(synthetic
     metrics = evaluate_bundle(always_mel, synthetic, tmp_path / "out")
     assert metrics["test"]["per_class"]["mel"]["recall"] == 1.0
     assert metrics["test"]["per_class"]["nv"]["recall"] == 0.0
+
+
+def test_eight_views_are_those_of_predict(bundle: Path, synthetic: Path, tmp_path: Path) -> None:
+    metrics = evaluate_bundle(bundle, synthetic, tmp_path / "out", views=8)
+    assert metrics["model"]["views"] == 8
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    row = read_dataset(synthetic).table.iloc[3]
+    known = {name: row[name] for name in ("age", "sex", "localization") if not pd.isna(row[name])}
+    model = dermafuse.load(bundle)
+    averaged, plain = (model.predict(row["path"], views=views, **known).probabilities["mel"] for views in (8, 1))
+    assert table["p_mel"][3] == pytest.approx(averaged, abs=1e-4)
+    assert abs(plain - averaged) > 1e-3
 
 
 def test_images_that_the_model_trained_on_are_counted_and_told_apart(synthetic: Path, tmp_path: Path) -> None:

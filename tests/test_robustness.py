@@ -41,7 +41,7 @@ def test_every_condition_is_measured_on_the_same_rows_and_compared_with_clean(tm
     predictor = dermafuse.load(tiny_bundle(tmp_path / "bundle"), mode="throughput")
     block = measure_robustness(predictor, records, replicates=100, report=Silent())
     assert block["images"] == 60
-    assert set(block["change"]) == {"metadata_missing", *CORRUPTIONS}
+    assert set(block["change"]) == {"eight_views", "metadata_missing", *CORRUPTIONS}
     for figure in FIGURES:
         changes = [block[name][figure] - block["clean"][figure] for name in CORRUPTIONS]
         assert block["mean_change"][figure] == pytest.approx(np.mean(changes))

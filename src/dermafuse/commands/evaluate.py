@@ -27,6 +27,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--overwrite", action="store_true", help="replace DIR")
     verb.add_argument("--max-bad", metavar="SHARE", type=float, default=0.01, help="unusable rows allowed (0.01)")
     verb.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto", help="arithmetic (default auto)")
+    verb.add_argument("--views", type=int, choices=(1, 8), default=1, help="8: average over flips and quarter turns")
     verb.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap intervals")
     verb.add_argument("--json", action="store_true", help="print the metrics as JSON instead of tables")
     verb.set_defaults(handler=run)
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_bad=arguments.max_bad,
         overwrite=arguments.overwrite,
         precision=arguments.precision,
+        views=arguments.views,
         seed=arguments.seed,
         report=Terminal(),
     )

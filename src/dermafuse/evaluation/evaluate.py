@@ -26,7 +26,7 @@ from dermafuse.evaluation.report.make import Sources, write_report
 from dermafuse.files import check_output_folder, folder_atomic, sha256, write_atomic, write_json
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.bundle import Bundle, read_bundle
-from dermafuse.runtime.prediction import Prediction, Query
+from dermafuse.runtime.prediction import Prediction, Query, Views
 from dermafuse.runtime.predictor import Predictor
 
 #: Fewer unseen images than this are not measured on their own.
@@ -42,6 +42,7 @@ def evaluate_bundle(
     max_bad: float = 0.01,
     overwrite: bool = False,
     precision: Literal["auto", "f32", "bf16"] = "auto",
+    views: Views = 1,
     seed: int = 0,
     report: Reporter | None = None,
 ) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def evaluate_bundle(
         max_bad: share of rows that may be unusable, 0..1.
         overwrite: replace ``out``, if dermafuse made it.
         precision: arithmetic of the networks.
+        views: 8 averages the probabilities of the 8 flips and quarter turns of each image.
         seed: of the bootstraps.
         report: who is told the progress, and warned of overlap with the training images.
 
@@ -80,7 +82,7 @@ def evaluate_bundle(
     _check_classes(records, bundle)
     read = time.perf_counter()
     predictor = Predictor(bundle, precision=precision, mode="throughput")
-    found = _predict(predictor, records, report)
+    found = _predict(predictor, records, views, report)
     _refuse_too_many_bad(found.skipped, len(records) + len(records.skipped), max_bad)
     predicted = time.perf_counter()
 
@@ -96,6 +98,7 @@ def evaluate_bundle(
             "digest": bundle.digest,
             "dermafuse": bundle.version,
             "precision": predictor.precision,
+            "views": views,
             "members": len(bundle.models),
             "info": dict(bundle.info),
         },
@@ -118,7 +121,7 @@ def evaluate_bundle(
         used,
         choosing=overlap.choosing,
         choosing_name=overlap.choosing_name,
-        temperature=bundle.temperature if len(bundle.models) == 1 else None,
+        temperature=bundle.temperature if len(bundle.models) == views == 1 else None,
         seed=seed,
     )
     for text in metrics["announcements"]:
@@ -153,7 +156,7 @@ class _Found:
     unheard: dict[str, int]
 
 
-def _predict(predictor: Predictor, records: Records, report: Reporter) -> _Found:
+def _predict(predictor: Predictor, records: Records, views: Views, report: Reporter) -> _Found:
     fields = [name for name in predictor.fields if name in records.table.columns]
     positions: list[int] = []
     predictions: list[Prediction] = []
@@ -163,7 +166,7 @@ def _predict(predictor: Predictor, records: Records, report: Reporter) -> _Found
     given = [dict(_known(record)) for record in table[fields].to_dict("records")]
     queries = (Query(path, known) for path, known in zip(table["path"], given, strict=True))
     with report.bar("Predicting", len(records), "images") as advance:
-        for position, outcome in enumerate(predictor.stream(queries)):
+        for position, outcome in enumerate(predictor.stream(queries, views=views)):
             if isinstance(outcome, DermafuseError):
                 row = table.iloc[position]
                 bad.append({"image_id": row["image_id"], "path": row["path"], "reason": str(outcome)})

@@ -15,7 +15,7 @@ from dermafuse.evaluation.corruptions import CORRUPTIONS, Pixels
 from dermafuse.evaluation.intervals import paired_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.progress import Reporter
-from dermafuse.runtime.prediction import Query
+from dermafuse.runtime.prediction import Query, Views
 from dermafuse.runtime.predictor import Predictor
 
 #: The figures that are compared.
@@ -42,22 +42,24 @@ def measure_robustness(
         report: who is told the progress.
 
     Returns:
-        JSON-able: ``images``; ``clean``, ``metadata_missing`` and each corruption with its figures; ``change``: for
-        each but ``clean`` the paired difference to it with interval; ``mean_change`` over the corruptions.
+        JSON-able: ``images``; figures of ``clean``, ``eight_views`` (averaged over flips and turns),
+        ``metadata_missing`` and each corruption; ``change``: for each but ``clean`` the paired difference to it with
+        interval; ``mean_change`` over the corruptions.
     """
     labels = np.array([predictor.classes.index(label) for label in records.table["label"]])
     lesions = records.table["lesion_id"].to_numpy(object)
     fields = [name for name in predictor.fields if name in records.table.columns]
-    runs: dict[str, tuple[Callable[[Pixels], Pixels] | None, bool]] = {
-        "clean": (None, True),
-        **({"metadata_missing": (None, False)} if fields else {}),
-        **{name: (change, metadata) for name, change in CORRUPTIONS.items()},
+    runs: dict[str, tuple[Callable[[Pixels], Pixels] | None, bool, Views]] = {
+        "clean": (None, True, 1),
+        "eight_views": (None, True, 8),
+        **({"metadata_missing": (None, False, 1)} if fields else {}),
+        **{name: (change, metadata, 1) for name, change in CORRUPTIONS.items()},
     }
     found: dict[str, tuple[Any, Any]] = {}
     with report.bar("Robustness", len(runs) * len(records), "images") as advance:
-        for name, (change, known) in runs.items():
+        for name, (change, known, views) in runs.items():
             outcomes = []
-            for outcome in predictor.stream(_queries(records, fields if known else [], change)):
+            for outcome in predictor.stream(_queries(records, fields if known else [], change), views=views):
                 if isinstance(outcome, DermafuseError):
                     raise outcome
                 outcomes.append(outcome)
