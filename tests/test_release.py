@@ -1,6 +1,7 @@
 """`dermafuse release`: the model of a cross-validation's recipe, trained on everything."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,14 @@ def test_the_bundle_is_calibrated_by_the_folds(folds: Path, bundle: Path) -> Non
 
 
 def test_the_card_says_that_all_lesions_trained_it_and_gives_the_figures_of_the_folds(
-    folds: Path, bundle: Path
+    folds: Path, bundle: Path, synthetic: Path
 ) -> None:
     card = (bundle / "README.md").read_text()
     assert "Trained on all lesions" in card
     assert "SYNTHETIC DATA" in card
+    assert re.search(r"The image files have \d+x\d+ pixels", card)
+    assert f"{len(read_dataset(synthetic)):,} images to learn from, 0 for tuning" in card
+    assert "plus offset" in card
     pooled = json.loads((folds / "metrics.json").read_text())["validation"]["balanced_accuracy"]
     assert f"{pooled:.3f}" in card
 

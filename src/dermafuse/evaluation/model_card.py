@@ -52,7 +52,7 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         _model(facts, config),
         _use(),
         _data(facts, config, ham),
-        _performance(facts),
+        _performance(facts, config),
         _classes(facts),
         _calibration(facts),
         _subgroups(facts),
@@ -111,6 +111,8 @@ def _data(facts: Facts, config: Mapping[str, Any], ham: bool) -> list[str]:
                 "{/data/validation:,d} reported below; {/data/skipped:,d} unusable rows left out."
             )
         )
+    if facts.get("/data/image_pixels"):
+        lines.append(facts.text("The image files have {/data/image_pixels} pixels."))
     split = config.get("split")
     if split:
         lines.append(f"Split by {split}, stratified by class.")
@@ -128,7 +130,7 @@ def _data(facts: Facts, config: Mapping[str, Any], ham: bool) -> list[str]:
     return lines
 
 
-def _performance(facts: Facts) -> list[str]:
+def _performance(facts: Facts, config: Mapping[str, Any]) -> list[str]:
     name = "test" if facts.split == "test" else "validation"
     heading = facts.text(f"## Performance on {{@/n:,d}} {name} images")
     rows = [
@@ -136,7 +138,10 @@ def _performance(facts: Facts) -> list[str]:
         for key, words in _HEADLINES
         if facts.get(f"@/{key}") is not None
     ]
-    said = "Intervals are 95 %, by bootstrap over lesions; the most probable class is the decision."
+    rule = "the most probable class"
+    if config.get("decision") == "prior":
+        rule = "the largest log probability plus offset; the offsets favour rare classes (`calibration.json`)"
+    said = f"Intervals are 95 %, by bootstrap over lesions. The decision is {rule}."
     return [heading, "", *_table(("metric", "value", "95 % interval"), rows), "", said]
 
 

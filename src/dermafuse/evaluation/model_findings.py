@@ -136,9 +136,9 @@ def _melanoma(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[
     )
     yield _finding(
         "DM006", severity, f"{missed:,} of {row['support']:,} melanomas are called something else",
-        f"Where the most probable class decides, the sensitivity for melanoma is {row['recall']:.1%}; {benign:,} of "
+        f"By the model's own decision the sensitivity for melanoma is {row['recall']:.1%}; {benign:,} of "
         "the missed ones are called benign.",
-        "Decide by a threshold on the melanoma probability (operating points), not by the most probable class.",
+        "Decide by a threshold on the melanoma probability (operating points), not by the named class.",
         missed=missed, called_benign=benign,
     )  # fmt: skip
 

@@ -9,12 +9,14 @@ those of the cross-validation.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.splits import Split
@@ -79,10 +81,17 @@ def release(cross_validation: Path, out: Path, *, overwrite: bool, report: Repor
     flag = fit_flag(network, data.train.records, None, data.train.records, seed=config.seed, report=report)
     temperature = float(np.exp(np.mean([np.log(fold["temperature"]) for fold in folds])))
     outcome = Outcome({}, {}, {}, temperature, shift, _mean(folds, "decision_offsets"), None)
-    said = [*metrics["announcements"], _SAID.format(folds=len(folds))]
-    content = bundle_content(
-        config, plan, model, network, head, data, outcome, Uncertainty(sets, flag), {**metrics, "announcements": said}
-    )
+    said = {
+        **metrics,
+        "announcements": [*metrics["announcements"], _SAID.format(folds=len(folds))],
+        "data": {
+            **metrics["data"],
+            "train": len(data.train.rows), "tuning": 0, "validation": len(rows),
+            "image_pixels": common_size([Path(path) for path in data.train.records.table["path"]]),
+        },
+        "training": {"temperature": temperature},
+    }  # fmt: skip
+    content = bundle_content(config, plan, model, network, head, data, outcome, Uncertainty(sets, flag), said)
     with folder_atomic(out, overwrite=overwrite) as folder:
         write_bundle(folder, content, half_weights=True)
 
@@ -103,6 +112,17 @@ def _read(folder: Path) -> tuple[TrainConfig, dict[str, Any], list[dict[str, Any
     folds = [json.loads((folder / f"fold-{n}" / "metrics.json").read_text(encoding="utf-8")) for n in numbers]
     whole = config.model_copy(update={"folds": 0, "tuning_fraction": 0.0, "monitor": "last"})
     return whole, metrics, [fold["training"] for fold in folds]
+
+
+def common_size(paths: Sequence[Path]) -> str:
+    """Return width x height of the image files: "200x150", or "200x150 to 600x450" where they differ."""
+    sizes = []
+    for path in paths:
+        with Image.open(path) as image:  # reads the header only
+            sizes.append(image.size)
+    least, most = (tuple(extreme(each) for each in zip(*sizes, strict=True)) for extreme in (min, max))
+    texts = [f"{width}x{height}" for width, height in (least, most)]
+    return texts[0] if least == most else " to ".join(texts)
 
 
 def _mean(folds: list[dict[str, Any]], name: str) -> NDArray[np.float64] | None:

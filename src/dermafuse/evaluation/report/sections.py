@@ -175,7 +175,7 @@ def _claim(facts: Facts) -> str:
         words = "On {@/n:,d} images ({@/lesions:,d} lesions), some of which the model learned from, "
     else:
         words = "On {@/n:,d} images ({@/lesions:,d} lesions) that the model did not learn from, "
-    text = words + "the most probable class is right for {@/accuracy:.1%}."
+    text = words + "the model's decision is right for {@/accuracy:.1%}."
     if facts.get("@/per_class/mel/recall") is not None:
         text += " It names {@/per_class/mel/recall:.1%} of the {@/per_class/mel/support:,d} melanomas as such."
     if facts.get("/leakage/lesions_known") and facts.get("/leakage/leaked_images") == 0:
