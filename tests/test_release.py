@@ -48,7 +48,7 @@ def test_the_card_says_that_all_lesions_trained_it_and_gives_the_figures_of_the_
     assert "Trained on all lesions" in card
     assert "SYNTHETIC DATA" in card
     assert re.search(r"The image files have \d+x\d+ pixels", card)
-    assert f"{len(read_dataset(synthetic)):,} images to learn from, 0 for tuning" in card
+    assert f"{len(read_dataset(synthetic)):,} images to learn from. Reported below" in card
     assert "plus offset" in card
     pooled = json.loads((folds / "metrics.json").read_text())["validation"]["balanced_accuracy"]
     assert f"{pooled:.3f}" in card

@@ -104,7 +104,14 @@ def _data(facts: Facts, config: Mapping[str, Any], ham: bool) -> list[str]:
         lines.append("HAM10000 (Tschandl, Rosendahl & Kittler, Sci. Data 5:180161, 2018).")
     else:
         lines.append(facts.text("A data set in the layout `{/data/layout}`."))
-    if facts.get("/data/train") is not None:
+    if facts.get("/data/released_after"):
+        lines.append(
+            facts.text(
+                "{/data/train:,d} images to learn from. Reported below: {/data/validation:,d} predictions of "
+                "{/data/released_after:d} other models of the same recipe, each on the images it was not trained on."
+            )
+        )
+    elif facts.get("/data/train") is not None:
         lines.append(
             facts.text(
                 "{/data/train:,d} images to learn from, {/data/tuning:,d} for tuning (epoch, temperature), "
@@ -126,7 +133,8 @@ def _data(facts: Facts, config: Mapping[str, Any], ham: bool) -> list[str]:
             )
         )
     else:
-        lines.append("Leakage: no reported image shows a lesion that is also in training.")
+        whose = "the training of the model that predicted it" if facts.get("/data/released_after") else "training"
+        lines.append(f"Leakage: no reported image shows a lesion that is also in {whose}.")
     return lines
 
 

@@ -86,7 +86,7 @@ def release(cross_validation: Path, out: Path, *, overwrite: bool, report: Repor
         "announcements": [*metrics["announcements"], _SAID.format(folds=len(folds))],
         "data": {
             **metrics["data"],
-            "train": len(data.train.rows), "tuning": 0, "validation": len(rows),
+            "train": len(data.train.rows), "validation": len(rows), "released_after": len(folds),
             "image_pixels": common_size([Path(path) for path in data.train.records.table["path"]]),
         },
         "training": {"temperature": temperature},
