@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from dermafuse.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dermafuse.training.config import TrainConfig
+from dermafuse.training.cpu_share import parts_of_a_batch
 from dermafuse.training.losses import ClassificationLoss, class_weights
 from dermafuse.training.monitors import BETTER_IF_LARGER, monitor_values
 from dermafuse.training.optimizer import averaged_weights, make_optimizer
 from dermafuse.training.pipeline import MetadataDropout, Rows, ordered_batches, training_batches
+from dermafuse.training.side_by_side import in_parts, train_in_parts
 
 #: Called after every step: epoch (from 0), steps done in it, steps in an epoch.
 StepProgress = Callable[[int, int, int], None]
@@ -96,6 +98,8 @@ def fit(
         jit_compile=False,
     )
     optimizer.build(model.trainable_variables)
+    if _parts(model) > 1:
+        train_in_parts(model, _parts(model))
     keeper = _EpochKeeper(model, watched, config, steps, checkpoints, run, on_step)
     start = keeper.restore()
     if not keeper.finished:
@@ -139,9 +143,18 @@ def _logits(model: keras.Model, batches: tf.data.Dataset) -> NDArray[np.float32]
     if step is None:
         # Reused between epochs: tracing costs more than running a cached head.
         step = model._dermafuse_infer = tf.function(
-            lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False
+            lambda inputs: in_parts(model, inputs, _parts(model), training=False),
+            reduce_retracing=True,
+            autograph=False,
         )
     return np.concatenate([step(inputs).numpy() for inputs, _ in batches])
+
+
+def _parts(model: keras.Model) -> int:
+    """Return into how many parts the batches of a model are divided: those of a tail are; heads are too small."""
+    shape = model.inputs[0].shape
+    tail = len(shape) == 4 and shape[-1] != 3  # 3: pixels, the literal form of the recipe
+    return parts_of_a_batch() if tail else 1
 
 
 class _Weighting(keras.callbacks.Callback):

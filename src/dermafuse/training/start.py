@@ -12,6 +12,7 @@ from dermafuse.files import check_output_folder
 from dermafuse.models.specs import spec, stage_index
 from dermafuse.progress import Reporter
 from dermafuse.training.config import TrainConfig
+from dermafuse.training.cpu_share import threads_of_a_part
 from dermafuse.training.quiet import load_tensorflow
 
 
@@ -50,8 +51,7 @@ def train(
     if config.unfreeze_from not in (None, "all"):
         stage_index(str(config.unfreeze_from))
     _check_packages()
-    # The operations of a head on pooled features are too small to share: one thread each is 1.5 times faster.
-    load_tensorflow(threads=1 if config.cache and config.unfreeze_from is None else 0)
+    load_tensorflow(threads=_threads(config))
     if config.folds:
         from dermafuse.training.cross_validation import cross_validate
 
@@ -75,10 +75,18 @@ def release_bundle(cross_validation: Path, out: Path, *, overwrite: bool, report
     if not (cross_validation / "metrics.json").is_file():
         raise ConfigError(f"{cross_validation} is no finished cross-validation; make one with train --folds 5.")
     _check_packages()
-    load_tensorflow()
+    load_tensorflow(threads=threads_of_a_part())
     from dermafuse.training.release import release
 
     release(cross_validation, out, overwrite=overwrite, report=report)
+
+
+def _threads(config: TrainConfig) -> int:
+    """Return on how many threads one operation of TensorFlow runs best; 0: TensorFlow's choice."""
+    if not config.cache or config.unfreeze_from == "all":
+        return 0
+    # The operations of a head on pooled features are too small to share: one thread each is 1.5 times faster.
+    return 1 if config.unfreeze_from is None else threads_of_a_part()
 
 
 def _check_packages() -> None:
