@@ -27,11 +27,11 @@ def test_its_card_says_what_it_was_trained_and_judged_on_and_what_it_is_not_for(
     card = (released_bundle() / "README.md").read_text(encoding="utf-8")
     for words in ("Trained on all lesions", "5 models", "esearch use only", "CC BY-NC", "200x150"):
         assert words in card, words
-    assert re.search(r"0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)", card)  # figures with their intervals
+    assert re.search(r"balanced accuracy \| 0\.\d{3} \| 0\.\d{3} to 0\.\d{3}", card)  # with its interval
 
 
 def test_it_is_used_where_no_model_is_named(synthetic: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = str(read_dataset(synthetic).table["path"].iloc[0])
     assert dermafuse.load().predict(image).label in CODES
     assert main(["predict", image]) == 0
-    assert "not a medical device" in capsys.readouterr().out
+    assert "not a medical device" in capsys.readouterr().err
