@@ -2,8 +2,8 @@
 
 Much of a tail's step is small operations that move more memory than they compute, and that TensorFlow cannot share
 well between threads. Two halves of a batch in one graph, each operation on one thread, run at the same time instead:
-1.2 times the steps of both threads on one batch (``benchmarks/tail_speed.py``). The function is the same; only dropout
-draws another mask.
+1.2 times the steps of both threads on one batch (``benchmarks/side_by_side.py``). The function is the same, but dropout
+draws another mask and the BatchNormalization of the MetaBlock fusion normalises each part by itself.
 """
 
 from __future__ import annotations
