@@ -26,7 +26,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# The released model from HAM10000: five grouped folds, then one training on all lesions (about two hours on 2 cores).
+# The released model from HAM10000: five grouped folds, then one training on all lesions (two hours on 2 cores, estimated from one fold).
 DATA ?= ../shared/ham10000
 RUNS ?= runs
 release: $(READY)

@@ -26,7 +26,7 @@ from dermafuse.diagnoses import CODES
 from dermafuse.evaluation.intervals import paired_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.prediction_rows import Rows, read_rows
-from dermafuse.runtime.prediction import Query
+from dermafuse.evaluation.robustness import queries
 from dermafuse.training.config import resolve
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
@@ -141,14 +141,11 @@ def used(name: str, base: Path, data: str) -> Rows:
     rows = validation_rows(base)
     if name == USES[0]:
         return replace(rows, predicted=rows.probabilities.argmax(axis=1))
-    table = read_dataset(Path(data)).table.set_index("image_id").loc[rows.image_id]
+    records = read_dataset(Path(data))
+    records = records.subset(pd.Index(records.table["image_id"]).get_indexer(pd.Index(rows.image_id)))
     model = dermafuse.load(base, mode="throughput")
-    fields = [field for field in model.fields if field in table.columns]
-    known = [
-        {str(key): value for key, value in record.items() if value is not None and value == value}
-        for record in table[fields].to_dict("records")
-    ]
-    answers = list(model.stream((Query(*pair) for pair in zip(table["path"], known, strict=True)), views=8))
+    fields = [field for field in model.fields if field in records.table.columns]
+    answers = list(model.stream(queries(records, fields), views=8))
     return replace(
         rows,
         probabilities=np.array([list(answer.probabilities.values()) for answer in answers]),

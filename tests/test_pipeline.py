@@ -141,7 +141,7 @@ def test_rare_classes_are_drawn_more_often_each_time_in_another_view(tmp_path: P
         assert len(np.unique(seen, axis=0)) == 30
 
 
-def test_with_fresh_views_no_draw_of_a_row_repeats_one_and_classes_have_equal_shares_of_plain_views() -> None:
+def test_fresh_random_views_never_repeat_and_every_third_view_of_any_class_is_a_flip_or_turn() -> None:
     config = resolve("standard", options={"random_views": "fresh", "views": 8, "epochs": 5, "sampling_power": 0.5})
     labels = np.repeat([0, 1], [900, 100])  # drawn 750 and 250 times an epoch
     views, counts = training_views(config, labels)

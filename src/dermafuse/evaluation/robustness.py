@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ def measure_robustness(
     with report.bar("Robustness", len(runs) * len(records), "images") as advance:
         for name, (change, known, views) in runs.items():
             outcomes = []
-            for outcome in predictor.stream(_queries(records, fields if known else [], change), views=views):
+            for outcome in predictor.stream(queries(records, fields if known else [], change), views=views):
                 if isinstance(outcome, DermafuseError):
                     raise outcome
                 outcomes.append(outcome)
@@ -94,7 +94,10 @@ def measure_robustness(
     }
 
 
-def _queries(records: Records, fields: list[str], change: Callable[[Pixels], Pixels] | None) -> Iterator[Query]:
+def queries(
+    records: Records, fields: Sequence[str], change: Callable[[Pixels], Pixels] | None = None
+) -> Iterator[Query]:
+    """Yield one question an image, in order, with what is known of ``fields``; ``change`` alters the pixels first."""
     for row in records.table[["path", *fields]].to_dict("records"):
         path = Path(row.pop("path"))
         known = {str(name): value for name, value in row.items() if value is not None and value == value}

@@ -69,7 +69,7 @@ class TrainConfig(BaseModel):
     random_views: Annotated[int, Field(ge=0, le=200)] | Literal["fresh"] = Field(
         0,
         description="views of random framing, colour and quality, cached; "
-        "fresh: so many of each image that training draws it in another view each time",
+        "fresh: so many of each image that training never draws a random view twice",
     )
     view_changes: tuple[ViewChange, ...] = Field(VIEW_CHANGES, description="what random views change")
     mixup: float = Field(0.0, ge=0, le=2, description="alpha of mixup, Zhang et al. 2018; 0: none")

@@ -48,7 +48,7 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
         "uncertainty": False,  # not in the recipe, and it keeps no rows on which sets could be fitted
     },
     # Leak-free and fine-tuned from a cut: cached activations in front of block4 of flips, turns and random views (other
-    # framing, light and cameras), another one each time an image is drawn; a trained tail, rare classes drawn more
+    # framing, light and cameras), no random view drawn twice; a trained tail, rare classes drawn more
     # often, metadata dropout with missing indicators; stopping, priors, temperature and decision on held-out lesions.
     "standard": _FINE_TUNED,
     # The same, fifteen times: three backbones, each on five grouped parts of the training lesions less one; averaged.
