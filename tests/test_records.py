@@ -93,3 +93,13 @@ def test_has_metadata_is_false_without_features() -> None:
     records = make_records()
     assert records.has_metadata
     assert not Records(records.table, "isic2018", Path("/x")).has_metadata
+
+
+def test_known_values_leave_out_what_is_missing_and_keep_the_word_unknown() -> None:
+    assert make_records().known(["age", "sex"]) == [
+        {"age": 40.0, "sex": "male"},
+        {"age": 40.0, "sex": "male"},
+        {},
+        {"age": 80.0, "sex": "unknown"},
+    ]
+    assert make_records().known([]) == [{}] * 4

@@ -91,6 +91,11 @@ class Records:
             raise DataError(f"Row {outside[0]} does not exist: the table has rows 0 to {len(self) - 1}.")
         return replace(self, table=self.table.iloc[chosen].reset_index(drop=True))
 
+    def known(self, fields: Sequence[str]) -> list[dict[str, Any]]:
+        """Return for each row its values of ``fields`` (columns of the table), without those that are missing."""
+        rows = self.table[list(fields)].to_dict("records")
+        return [{str(name): value for name, value in row.items() if not pd.isna(value)} for row in rows]
+
     def counts(self) -> dict[str, int]:
         """Return the number of images of each class, in the order of ``classes`` (0 where there is none)."""
         found = self.table["label"].value_counts()

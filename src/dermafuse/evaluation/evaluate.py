@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -163,7 +163,7 @@ def _predict(predictor: Predictor, records: Records, views: Views, report: Repor
     bad: list[dict[str, str]] = []
     unheard = dict.fromkeys(fields, 0)
     table = records.table
-    given = [dict(_known(record)) for record in table[fields].to_dict("records")]
+    given = records.known(fields)
     queries = (Query(path, known) for path, known in zip(table["path"], given, strict=True))
     with report.bar("Predicting", len(records), "images") as advance:
         for position, outcome in enumerate(predictor.stream(queries, views=views)):
@@ -192,12 +192,6 @@ def _predict(predictor: Predictor, records: Records, views: Views, report: Repor
         result["out_of_distribution"] = [prediction.out_of_distribution for prediction in predictions]
         result["ood_score"] = [prediction.ood_score for prediction in predictions]
     return _Found(result, positions, predictions, skipped, unheard)
-
-
-def _known(record: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in record.items():
-        if value is not None and not pd.isna(value):
-            yield str(name), value
 
 
 def _measured(rows: Rows, seed: int) -> dict[str, Any]:

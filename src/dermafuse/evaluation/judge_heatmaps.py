@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError
@@ -55,18 +53,18 @@ def judge_heatmaps(
         )
     if len(having) > images:
         having = np.sort(np.random.default_rng(seed).choice(having, images, replace=False))
-    table = records.table.iloc[having].reset_index(drop=True)
+    chosen = records.subset(having)
+    table = chosen.table
     explainer = Explainer(predictor)
-    fields = [name for name in predictor.fields if name in table.columns]
+    given = chosen.known([name for name in predictor.fields if name in table.columns])
 
-    def look(row: Mapping[str, Any]) -> npt.NDArray[np.float64]:
-        given = {name: row[name] for name in fields if row[name] is not None and not pd.isna(row[name])}
-        return explainer.explain(row["path"], what_if=False, **given).cam
+    def look(row: tuple[str, dict[str, Any]]) -> npt.NDArray[np.float64]:
+        path, known_fields = row
+        return explainer.explain(path, what_if=False, **known_fields).cam
 
     with (report or Silent()).bar("Judging heatmaps by lesion masks", len(table), "images") as advance:
         heatmaps = []
-        rows = ({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
-        for heatmap in ordered_map(rows, look, workers=predictor.workers):
+        for heatmap in ordered_map(zip(table["path"], given, strict=True), look, workers=predictor.workers):
             heatmaps.append(heatmap)
             advance(1)
     return explanation_quality(

@@ -98,7 +98,5 @@ def queries(
     records: Records, fields: Sequence[str], change: Callable[[Pixels], Pixels] | None = None
 ) -> Iterator[Query]:
     """Yield one question an image, in order, with what is known of ``fields``; ``change`` alters the pixels first."""
-    for row in records.table[["path", *fields]].to_dict("records"):
-        path = Path(row.pop("path"))
-        known = {str(name): value for name, value in row.items() if value is not None and value == value}
-        yield Query(path if change is None else change(read_pixels(path)), known)
+    for path, known in zip(records.table["path"], records.known(fields), strict=True):
+        yield Query(Path(path) if change is None else change(read_pixels(Path(path))), known)
