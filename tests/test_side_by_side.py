@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dermafuse.training import fit
 from dermafuse.training.cpu_share import parts_of_a_batch, threads_of_a_part
 from dermafuse.training.losses import ClassificationLoss
 from dermafuse.training.side_by_side import in_parts, train_in_parts
@@ -68,3 +69,10 @@ def test_parts_and_threads_share_the_cpus(monkeypatch: pytest.MonkeyPatch) -> No
     for cpus, expected in {1: (1, 1), 2: (2, 1), 4: (4, 1), 16: (4, 4)}.items():
         monkeypatch.setattr("dermafuse.training.cpu_share.cpu_count", lambda cpus=cpus: cpus)
         assert (parts_of_a_batch(), threads_of_a_part()) == expected
+
+
+def test_a_gpu_gets_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dermafuse.training.cpu_share.cpu_count", lambda: 2)
+    assert fit._parts(tail()) == 2
+    monkeypatch.setattr(fit, "accelerators", lambda: ["a GPU"])
+    assert fit._parts(tail()) == 1

@@ -77,6 +77,12 @@ class TrainConfig(BaseModel):
     sampling_power: float = Field(
         0.0, ge=0, le=1, description="classes are drawn by n_c^(1-power): 0 as they come, 1 equally often"
     )
+    teacher: str = Field(
+        "", description="RUN of an ensemble whose out-of-fold predictions are learned beside the labels; empty: none"
+    )
+    teacher_share: float = Field(
+        0.5, ge=0, le=1, description="weight of the teacher's answers, the rest is the label's"
+    )
     patience: int = Field(5, ge=1)
     monitor: Literal["loss", "macro_f1", "balanced_accuracy", "last"] = Field(
         "loss", description="what the best epoch is best in; last: the last one, without early stopping"
@@ -118,6 +124,11 @@ class TrainConfig(BaseModel):
             )
         if self.cutmix and (self.mixup or self.unfreeze_from is None):
             raise ConfigError("cutmix cuts maps, which a frozen backbone has pooled, and excludes mixup: set one to 0.")
+        if self.teacher and (self.cutmix or self.mixup or self.logit_adjustment or self.margin or self.members):
+            raise ConfigError(
+                "A teacher goes with the plain loss of one network: set mixup, cutmix, logit_adjustment and margin "
+                "to 0, and members to none."
+            )
         if self.members and (self.tuning_fraction == 0 or self.split != "lesion"):
             raise ConfigError("An ensemble holds out lesions in turn: set split=lesion and a tuning_fraction above 0.")
         if self.fusion == "metadata_only" and (self.unfreeze_from is not None or not self.cache):

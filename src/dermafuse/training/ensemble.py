@@ -39,7 +39,8 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.bundle import Bundle, BundleContent, read_bundle, write_bundle
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.decision_rule import decide, fit_offsets
-from dermafuse.training.experiment import Member, TrainedRun, claim_output, environment, train_run
+from dermafuse.training.environment import environment
+from dermafuse.training.experiment import Member, TrainedRun, claim_output, train_run
 from dermafuse.training.prepare import choose_split, fit_encoder
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from dermafuse.models.weights import is_random
 from dermafuse.progress import Reporter, Silent
 from dermafuse.training.audit import AUDITS
 from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.environment import environment
 from dermafuse.training.fit import FitResult, fit
 from dermafuse.training.judging import fit_uncertainty, judge, predictions_table, scaled_by_temperature
 from dermafuse.training.networks import Plan, deployable, head_spec, inference_model, plan_network, trainable_model
@@ -246,6 +245,7 @@ def run_identity(config: TrainConfig, data: Prepared) -> str:
             digest.update("\n".join(side.records.table["image_id"]).encode())
             digest.update(side.rows.labels.tobytes())
             digest.update(side.rows.meta.tobytes())
+            digest.update(b"" if side.rows.targets is None else side.rows.targets.tobytes())
     return digest.hexdigest()[:24]
 
 
@@ -281,18 +281,6 @@ def whole_parameters(model: keras.Model, plan: Plan) -> dict[str, int]:
         )  # fmt: skip
         frozen = plan.backbone.parameters - inside
     return {"total": counts["total"] + frozen, "trainable": counts["trainable"]}
-
-
-def environment() -> dict[str, str]:
-    """Return the versions that decide the numbers."""
-    names = ("keras", "tensorflow-cpu", "tensorflow", "openvino", "numpy", "scikit-learn", "pandas")
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except ModuleNotFoundError:
-            continue
-    return found
 
 
 def _describe_data(records: Records, data: Prepared) -> dict[str, Any]:

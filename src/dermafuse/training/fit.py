@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dermafuse.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.cpu_share import parts_of_a_batch
+from dermafuse.training.environment import accelerators
 from dermafuse.training.losses import ClassificationLoss, class_weights
 from dermafuse.training.monitors import BETTER_IF_LARGER, monitor_values
 from dermafuse.training.optimizer import averaged_weights, make_optimizer
@@ -151,10 +152,10 @@ def _logits(model: keras.Model, batches: tf.data.Dataset) -> NDArray[np.float32]
 
 
 def _parts(model: keras.Model) -> int:
-    """Return into how many parts the batches of a model are divided: those of a tail are; heads are too small."""
+    """Return into how many parts the batches of a model are divided: those of a tail on CPUs; heads are too small."""
     shape = model.inputs[0].shape
     tail = len(shape) == 4 and shape[-1] != 3  # 3: pixels, the literal form of the recipe
-    return parts_of_a_batch() if tail else 1
+    return parts_of_a_batch() if tail and not accelerators() else 1
 
 
 class _Weighting(keras.callbacks.Callback):

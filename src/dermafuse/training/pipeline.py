@@ -58,12 +58,14 @@ class Rows:
         meta: float32 (n, width); width 0 when there is no metadata.
         labels: int64 (n,), position of the diagnosis.
         image_size: side in pixels, for paths.
+        targets: float32 (n, k), shares of the classes to learn in place of ``labels``; ``None``: the labels.
     """
 
     images: Sequence[Path] | RowTable
     meta: NDArray[np.float32]
     labels: NDArray[np.int64]
     image_size: int = 0
+    targets: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -154,7 +156,7 @@ def ordered_batches(rows: Rows, *, batch_size: int, view: int = 0) -> tf.data.Da
 
 def _fetcher(rows: Rows) -> Callable[[tf.Tensor, tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
     """Return the function from positions and views to a batch, in the way that suits where the images are."""
-    labels = tf.constant(rows.labels)
+    labels = tf.constant(rows.labels if rows.targets is None else rows.targets)
     meta = tf.constant(rows.meta)
     image_of = _image_fetcher(rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from dermafuse.training.extraction import DIHEDRAL_VIEWS, MOST_RANDOM_VIEWS, ext
 from dermafuse.training.networks import Plan, extraction_model, front_file, store_key
 from dermafuse.training.pipeline import MetadataDropout, Rows
 from dermafuse.training.sampling import draws_a_row
+from dermafuse.training.teacher import soft_targets
 
 #: With fresh random views, every so manieth draw of a row shows it flipped or turned only.
 _PLAIN_EVERY: Final = 3
@@ -125,8 +126,10 @@ def prepare(
         )
         for name, side in sides.items()
     }
+    train = made["train"]
+    targets = soft_targets(train.records, train.rows.labels, sides["validation"], config)
     return Prepared(
-        train=made["train"],
+        train=replace(train, rows=replace(train.rows, targets=targets)),
         tuning=made.get("tuning"),
         validation=made["validation"],
         encoder=encoder,
