@@ -98,16 +98,23 @@ def test_a_teacher_without_an_answer_for_a_row_is_refused(teacher: Path, sides: 
         soft_targets(stranger, positions(stranger), judged, teach(teacher))
 
 
-def test_a_cross_validation_teaches_only_where_nothing_is_judged(
-    teacher: Path, sides: tuple[Records, Records], tmp_path: Path
-) -> None:
+def test_a_cross_validation_is_refused(teacher: Path, sides: tuple[Records, Records], tmp_path: Path) -> None:
     train, judged = sides
     table = pd.read_csv(teacher / "predictions.csv").assign(split="validation", fold=1)
     table.to_csv(tmp_path / "predictions.csv", index=False)
     (tmp_path / "metrics.json").write_text(json.dumps({"folds": {}}))
-    assert soft_targets(train, positions(train), judged.subset([]), teach(tmp_path)) is not None
     with pytest.raises(ConfigError, match="is no ensemble"):
         soft_targets(train, positions(train), judged, teach(tmp_path))
+
+
+@pytest.mark.parametrize(("options", "words"), [([], "is no finished run"), (["--folds", "2"], "leave out --folds")])
+def test_what_cannot_be_taught_is_refused_before_any_work(
+    options: list[str], words: str, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--data", str(synthetic), "--out", str(tmp_path / "out"), "--set", 'teacher="nowhere"']
+    assert main([*command, *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_run_is_no_teacher(sides: tuple[Records, Records], tmp_path: Path) -> None:

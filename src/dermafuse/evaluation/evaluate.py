@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -28,6 +26,7 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.bundle import Bundle, read_bundle
 from dermafuse.runtime.prediction import Prediction, Query, Views
 from dermafuse.runtime.predictor import Predictor
+from dermafuse.versions import versions
 
 #: Fewer unseen images than this are not measured on their own.
 _UNSEEN: Final = 30
@@ -126,7 +125,7 @@ def evaluate_bundle(
     )
     for text in metrics["announcements"]:
         report.warn(text)
-    metrics["environment"] = _environment()
+    metrics["environment"] = versions(_PACKAGES)
     judged = time.perf_counter()
     with folder_atomic(out, overwrite=overwrite) as folder:
         _write_tables(folder, found)
@@ -287,13 +286,3 @@ def _refuse_too_many_bad(skipped: pd.DataFrame, total: int, limit: float) -> Non
 def _reasons(skipped: pd.DataFrame) -> str:
     pairs: Sequence[str] = [f"{row.image_id}: {row.reason}" for row in skipped.head(3).itertuples()]
     return examples(pairs, len(skipped)) if pairs else "it is empty"
-
-
-def _environment() -> dict[str, str]:
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import tensorflow as tf
+
+from dermafuse.versions import versions
 
 _PACKAGES: Final = ("keras", "tensorflow-cpu", "tensorflow", "openvino", "numpy", "scikit-learn", "pandas")
 
@@ -19,12 +19,7 @@ def accelerators() -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return Python, system, package versions, and ``gpu`` where there is one."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    found = versions(_PACKAGES)
     if gpus := accelerators():
         found["gpu"] = ", ".join(name or "unnamed" for name in gpus)
     return found

@@ -33,8 +33,8 @@ def soft_targets(
     Args:
         train: the n rows to learn from.
         labels: int64 (n,), positions of their classes.
-        judged: the rows that will be reported; may be empty.
-        config: ``teacher`` is the RUN of an ensemble, or of a cross-validation where nothing is judged.
+        judged: the rows that will be reported.
+        config: ``teacher`` is the RUN of an ensemble.
 
     Raises:
         ConfigError: ``teacher`` is no such run.
@@ -64,19 +64,15 @@ def _out_of_fold(run: Path, classes: tuple[str, ...], judged: Records) -> Rows:
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"The teacher {run} is no finished run; make one with train --recipe best.") from error
+    if "members" not in metrics:
+        raise ConfigError(
+            f"The teacher {run} is no ensemble; name a RUN of train --recipe best."
+        )
     rows = read_rows(run / "predictions.csv", classes)
-    if "members" in metrics:
-        unseen = set(rows["validation"].lesion_id)
-        leaked = sorted(set(judged.table["lesion_id"]) - unseen)
-        if leaked:
-            raise DataError(
-                f"The teacher {run} learned from {len(leaked):,} lesions that are to be reported here "
-                f"({examples(leaked)}); train both with the same split, folds and seed."
-            )
-        return rows["tuning"]
-    if "folds" in metrics and not len(judged):
-        return rows["validation"]
-    raise ConfigError(
-        f"The teacher {run} is no ensemble (train --recipe best); a cross-validation can teach only a model that is "
-        "trained on everything (dermafuse release)."
-    )
+    leaked = sorted(set(judged.table["lesion_id"]) - set(rows["validation"].lesion_id))
+    if leaked:
+        raise DataError(
+            f"The teacher {run} learned from {len(leaked):,} lesions that are to be reported here "
+            f"({examples(leaked)}); train both with the same split and seed."
+        )
+    return rows["tuning"]
