@@ -65,9 +65,7 @@ def _out_of_fold(run: Path, classes: tuple[str, ...], judged: Records) -> Rows:
     except (OSError, ValueError) as error:
         raise ConfigError(f"The teacher {run} is no finished run; make one with train --recipe best.") from error
     if "members" not in metrics:
-        raise ConfigError(
-            f"The teacher {run} is no ensemble; name a RUN of train --recipe best."
-        )
+        raise ConfigError(f"The teacher {run} is no ensemble; name a RUN of train --recipe best.")
     rows = read_rows(run / "predictions.csv", classes)
     leaked = sorted(set(judged.table["lesion_id"]) - set(rows["validation"].lesion_id))
     if leaked:
