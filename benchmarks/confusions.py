@@ -29,7 +29,10 @@ def main() -> None:
     options.add_argument("run", type=Path)
     options.add_argument("--data", type=Path, default=Path("../shared/ham10000"))
     arguments = options.parse_args()
-    table = pd.read_csv(arguments.run / "predictions.csv")
+    file = arguments.run / "predictions.csv"
+    table = pd.read_csv(file) if file.is_file() else pd.DataFrame()
+    if "fold" not in table:
+        options.error(f"{arguments.run} is no cross-validation: give the folder of a `dermafuse train --folds K`.")
     known = read_dataset(arguments.data).table.set_index("image_id")
     table = table.join(known[["age", "localization", "dx_type"]].astype({"age": float}), on="image_id")
 
