@@ -107,14 +107,31 @@ def test_a_cross_validation_is_refused(teacher: Path, sides: tuple[Records, Reco
         soft_targets(train, positions(train), judged, teach(tmp_path))
 
 
-@pytest.mark.parametrize(("options", "words"), [([], "is no finished run"), (["--folds", "2"], "leave out --folds")])
-def test_what_cannot_be_taught_is_refused_before_any_work(
-    options: list[str], words: str, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("written", "options", "words"),
+    [
+        (None, [], "is no finished run"),
+        ({"validation": {}}, [], "is no ensemble"),
+        ({"members": []}, ["--folds", "2"], "leave out --folds"),
+    ],
+)
+def test_what_cannot_teach_is_refused_before_any_work(
+    written: dict[str, object] | None,
+    options: list[str],
+    words: str,
+    synthetic: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = ["train", "--data", str(synthetic), "--out", str(tmp_path / "out"), "--set", 'teacher="nowhere"']
-    assert main([*command, *options]) == 2
-    assert words in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    if written is not None:
+        (tmp_path / "metrics.json").write_text(json.dumps(written))
+    setting = f'teacher="{tmp_path}"'
+    out = tmp_path / "out"
+    assert main(["train", "--data", str(synthetic), "--out", str(out), "--set", setting, *options]) == 2
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "Frozen part" not in printed
+    assert not out.exists()
 
 
 def test_no_run_is_no_teacher(sides: tuple[Records, Records], tmp_path: Path) -> None:

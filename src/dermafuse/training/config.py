@@ -84,10 +84,8 @@ class TrainConfig(BaseModel):
         0.5, ge=0, le=1, description="weight of the teacher's answers, the rest is the label's"
     )
     patience: int = Field(5, ge=1)
-    monitor: Literal["loss", "calibrated_loss", "macro_f1", "balanced_accuracy", "last"] = Field(
-        "loss",
-        description="what the best epoch is best in; calibrated_loss: the loss after the best temperature; "
-        "last: the last epoch, without early stopping",
+    monitor: Literal["loss", "macro_f1", "balanced_accuracy", "last"] = Field(
+        "loss", description="what the best epoch is best in; last: the last one, without early stopping"
     )
     tuning_fraction: float = Field(
         0.0,

@@ -8,17 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from dermafuse.runtime.temperature import apply, fit_temperature
-
 #: Of the figures below, and ``last`` (the number of the epoch), those of which more is better.
 BETTER_IF_LARGER: Final = frozenset({"accuracy", "macro_f1", "balanced_accuracy", "last"})
 
 
 def monitor_values(labels: NDArray[np.int64], logits: NDArray[np.floating]) -> dict[str, float]:
-    """Return loss (mean negative log-likelihood, nats), calibrated loss, accuracy, macro F1 and balanced accuracy.
-
-    The calibrated loss is that after the best temperature for these rows: a network that grows overconfident while it
-    goes on learning, which temperature scaling mends afterwards, is not held to be getting worse.
+    """Return loss (mean negative log-likelihood, nats), accuracy, macro F1 and balanced accuracy.
 
     Args:
         labels: int64 (n,).
@@ -27,13 +22,8 @@ def monitor_values(labels: NDArray[np.int64], logits: NDArray[np.floating]) -> d
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     predicted = logits.argmax(axis=1)
-    finite = bool(np.isfinite(logits).all())
-    scaled = apply(logits, fit_temperature(logits, labels)) if finite else np.zeros_like(shifted)
-    with np.errstate(divide="ignore"):
-        calibrated = -np.log(scaled[np.arange(len(labels)), labels]).mean()
     return {
         "loss": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
-        "calibrated_loss": float(calibrated),
         "accuracy": float((predicted == labels).mean()),
         "macro_f1": float(f1_score(labels, predicted, average="macro")),
         "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),

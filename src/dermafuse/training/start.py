@@ -48,8 +48,10 @@ def train(
         raise ConfigError("An audit belongs to a single network; add --set members=[].")
     if config.teacher and config.folds:
         raise ConfigError("A teacher held out the lesions of one split, not those of every fold; leave out --folds.")
-    if config.teacher and not (Path(config.teacher) / "metrics.json").is_file():
-        raise ConfigError(f"The teacher {config.teacher} is no finished run; make one with train --recipe best.")
+    if config.teacher:
+        from dermafuse.training.teacher import check_teacher
+
+        check_teacher(Path(config.teacher))
     for backbone in config.members or (config.backbone,):
         spec(backbone)
     if config.unfreeze_from not in (None, "all"):

@@ -58,14 +58,23 @@ def soft_targets(
     return ((1.0 - config.teacher_share) * hard + config.teacher_share * shares).astype(np.float32)
 
 
-def _out_of_fold(run: Path, classes: tuple[str, ...], judged: Records) -> Rows:
-    """Return the teacher's predictions of lesions that the members which made them had not seen."""
+def check_teacher(run: Path) -> None:
+    """Refuse what cannot teach.
+
+    Raises:
+        ConfigError: ``run`` is no finished RUN of an ensemble.
+    """
     try:
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"The teacher {run} is no finished run; make one with train --recipe best.") from error
     if "members" not in metrics:
         raise ConfigError(f"The teacher {run} is no ensemble; name a RUN of train --recipe best.")
+
+
+def _out_of_fold(run: Path, classes: tuple[str, ...], judged: Records) -> Rows:
+    """Return the teacher's predictions of lesions that the members which made them had not seen."""
+    check_teacher(run)
     rows = read_rows(run / "predictions.csv", classes)
     leaked = sorted(set(judged.table["lesion_id"]) - set(rows["validation"].lesion_id))
     if leaked:
