@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermafuse.data.layout_csv import TableDescription
+from dermafuse.data.description import TableDescription
 from dermafuse.data.readers import read_dataset
 from dermafuse.diagnoses import CODES
 from dermafuse.errors import ConfigError, DataError

@@ -36,7 +36,7 @@ def read_dataset(root: Path, *, labelled: bool = True) -> Records:
 
     Args:
         root: a folder in the layout of Kaggle's or Dataverse's HAM10000, of ISIC 2018 Task 3 or of ISIC 2019;
-            a folder with a ``dermafuse.toml``; or a ``.toml`` file (format: `dermafuse.data.layout_csv`).
+            a folder with a ``dermafuse.toml``; or a ``.toml`` file (format: `dermafuse.data.description`).
         labelled: whether every image must have a diagnosis. Without it, diagnoses that are there are read
             (and checked), and the others are ``None``.
 
