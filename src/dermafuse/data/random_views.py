@@ -1,19 +1,20 @@
 """Random views of an image: other framing, light, cameras and clutter, the same ones whenever the seed is the same.
 
 A network that is to judge images of other clinics must not depend on what is alike in all images of one: framing,
-colour, sharpness, compression, the black corners of some dermatoscopes, hairs. Each view draws its own.
+colour, sharpness, compression, the black corners of some dermatoscopes, hairs. Each view draws its own. OpenCV, of the
+``train`` extra, makes them: training draws a hundred thousand (``benchmarks/view_speed.py`` says what one costs).
 """
 
 from __future__ import annotations
 
-import io
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+import simplejpeg
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -22,10 +23,16 @@ ViewChange = Literal["framing", "constancy", "colour", "hairs", "corners", "qual
 VIEW_CHANGES: Final[tuple[ViewChange, ...]] = get_args(ViewChange)
 
 #: Raised when the same seed gives another view.
-RANDOM_VIEWS_VERSION: Final = 2
+RANDOM_VIEWS_VERSION: Final = 3
 
 #: Power of the Minkowski mean of shades of grey; Finlayson & Trezzi 2004 found 6 to be the best.
 _SHADES_POWER: Final = 6
+
+#: So many places the noise of a view can start at, in a table drawn once.
+_NOISE_PERIOD: Final = 1 << 16
+
+#: What red, green and blue count in brightness (ITU-R BT.601).
+_BRIGHTNESS: Final = (0.299, 0.587, 0.114)
 
 
 def random_view(image: Pixels, seed: bytes, changes: Sequence[ViewChange] = VIEW_CHANGES) -> Pixels:
@@ -42,29 +49,34 @@ def random_view(image: Pixels, seed: bytes, changes: Sequence[ViewChange] = VIEW
 
     Returns:
         uint8 (s, s, 3).
+
+    Raises:
+        ModuleNotFoundError: OpenCV is not installed (extra ``train``).
     """
     generator = np.random.default_rng(np.frombuffer(seed.ljust(-(-len(seed) // 4) * 4, b"\0"), np.uint32))
-    picture = Image.fromarray(image)
+    picture = image
 
-    def change(name: ViewChange, made: Callable[[Image.Image], Image.Image]) -> Image.Image:
-        changed = made(picture)
+    def change(name: ViewChange, made: Callable[[Pixels, np.random.Generator], Pixels]) -> Pixels:
+        changed = made(picture, generator)
         return changed if name in changes else picture
 
-    picture = change("framing", lambda before: _framed(np.asarray(before), generator))
+    picture = change("framing", _framed)
     if generator.random() < 0.12:
-        picture = change("constancy", lambda before: Image.fromarray(shades_of_grey(np.asarray(before))))
-    picture = change("colour", lambda before: _coloured(before, generator))
+        picture = change("constancy", lambda before, _: shades_of_grey(before))
+    picture = change("colour", _coloured)
     if generator.random() < 0.12:
-        picture = change("hairs", lambda before: _with_hairs(before, generator))
+        picture = change("hairs", _with_hairs)
     if generator.random() < 0.15:
-        picture = change("corners", lambda before: _dark_corners(before, generator))
+        picture = change("corners", _dark_corners)
     if generator.random() < 0.5:
-        picture = change("quality", lambda before: _degraded(before, generator))
-    return np.asarray(picture)
+        picture = change("quality", _degraded)
+    return picture
 
 
-def _framed(image: Pixels, generator: np.random.Generator) -> Image.Image:
+def _framed(image: Pixels, generator: np.random.Generator) -> Pixels:
     """Turn, mirror, zoom, stretch and shift about the centre; what lies outside mirrors the inside."""
+    cv2 = _opencv()
+
     side = image.shape[0]
     # A lesion has no upright; whole quarter turns do not blur.
     quarters = float(generator.integers(4)) if generator.random() < 0.5 else generator.uniform(0.0, 4.0)
@@ -73,31 +85,32 @@ def _framed(image: Pixels, generator: np.random.Generator) -> Image.Image:
     stretch = math.exp(generator.uniform(-0.12, 0.12))
     mirror = -1.0 if generator.random() < 0.5 else 1.0
     shift = generator.uniform(-0.1, 0.1, 2) * side
-    margin = side // 2
-    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
     cosine, sine = math.cos(angle) * zoom, math.sin(angle) * zoom
     a, b = cosine * stretch * mirror, -sine / stretch
     d, e = sine * stretch * mirror, cosine / stretch
-    centre = side / 2
-    middle_x, middle_y = margin + centre + shift[0], margin + centre + shift[1]
-    return Image.fromarray(padded).transform(
-        (side, side),
-        Image.Transform.AFFINE,
-        (a, b, middle_x - a * centre - b * centre, d, e, middle_y - d * centre - e * centre),
-        resample=Image.Resampling.BILINEAR,
-    )
+    margin = side // 2
+    # Mirrored before the warp: OpenCV's own mirroring takes twice the time.
+    padded = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
+    centre = (side - 1) / 2
+    x, y = margin + centre + shift[0], margin + centre + shift[1]
+    onto = np.array([[a, b, x - (a + b) * centre], [d, e, y - (d + e) * centre]])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return _pixels(cv2.warpAffine(padded, onto, (side, side), flags=how, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _coloured(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
+def _coloured(image: Pixels, generator: np.random.Generator) -> Pixels:
     """Change saturation, then exposure, contrast, gamma and cast, each channel by a table of 256 values."""
-    picture = ImageEnhance.Color(picture).enhance(generator.uniform(0.7, 1.3))
+    cv2 = _opencv()
+
+    saturation = generator.uniform(0.7, 1.3)
+    mix = saturation * np.eye(3) + (1.0 - saturation) * np.tile(_BRIGHTNESS, (3, 1))
     level = np.arange(256) / 255.0
     gamma, contrast = math.exp(generator.uniform(-0.25, 0.25)), generator.uniform(0.75, 1.25)
     exposure = math.exp(generator.uniform(-0.2, 0.2))
     cast = np.exp(generator.uniform(-0.08, 0.08, 3))
     toned = (level**gamma - 0.6) * contrast + 0.6  # skin lies about 0.6: contrast turns about it, not about black
-    table = np.clip(np.outer(exposure * cast, toned) * 255.0, 0.0, 255.0).round().astype(int)
-    return picture.point(table.ravel().tolist())
+    table = np.clip(np.outer(toned, exposure * cast) * 255.0, 0.0, 255.0).round().astype(np.uint8)
+    return _pixels(cv2.LUT(cv2.transform(image, mix), table[:, np.newaxis]))
 
 
 def shades_of_grey(image: Pixels) -> Pixels:
@@ -109,53 +122,88 @@ def shades_of_grey(image: Pixels) -> Pixels:
     Args:
         image: uint8 (h, w, 3), RGB.
     """
+    cv2 = _opencv()
+
     levels = np.arange(256, dtype=np.float64) ** _SHADES_POWER
-    counts = np.stack([np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)])
-    light = (counts @ levels / counts[0].sum()) ** (1.0 / _SHADES_POWER)
+    counts = [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
+    light = (np.stack(counts).astype(np.float64) @ levels / counts[0].sum()) ** (1.0 / _SHADES_POWER)
     gain = light.mean() / np.maximum(light, 1.0)
-    table = np.clip(np.outer(gain, np.arange(256)), 0.0, 255.0).round().astype(np.uint8)
-    return np.stack([table[channel][image[..., channel]] for channel in range(3)], axis=-1)
+    table = np.clip(np.outer(np.arange(256), gain), 0.0, 255.0).round().astype(np.uint8)
+    return _pixels(cv2.LUT(image, table[:, np.newaxis]))
 
 
-def _with_hairs(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
+def _with_hairs(image: Pixels, generator: np.random.Generator) -> Pixels:
     """Draw some thin dark arcs."""
-    side = picture.width
-    picture = picture.copy()
-    pen = ImageDraw.Draw(picture)
+    cv2 = _opencv()
+
+    side = image.shape[1]
+    drawn = image.copy()
     for _ in range(generator.integers(2, 12)):
         middle, radius = generator.uniform(-0.5, 1.5, 2) * side, generator.uniform(0.4, 1.5) * side
         start = generator.uniform(0.0, 360.0)
         ink = generator.integers(10, 70)
-        box = (*(middle - radius), *(middle + radius))
         colour = (int(ink), int(ink * 0.8), int(ink * 0.6))
-        pen.arc(box, start, start + generator.uniform(20.0, 90.0), fill=colour, width=int(generator.integers(1, 3)))
-    return picture
+        cv2.ellipse(
+            drawn,
+            (round(middle[0]), round(middle[1])),
+            (round(radius), round(radius)),
+            0.0,
+            start,
+            start + generator.uniform(20.0, 90.0),
+            colour,
+            int(generator.integers(1, 3)),
+            cv2.LINE_AA,
+        )
+    return drawn
 
 
-def _dark_corners(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
+def _dark_corners(image: Pixels, generator: np.random.Generator) -> Pixels:
     """Darken what lies outside a circle, sharply as a dermatoscope's tube does or softly as a lens does."""
-    side = picture.width
+    side = image.shape[1]
     middle = side / 2 + generator.uniform(-0.06, 0.06, 2) * side
     radius, softness = generator.uniform(0.46, 0.66) * side, generator.choice([2.0, side / 6])
     y, x = np.ogrid[:side, :side]
-    beyond = np.hypot(x - middle[0], y - middle[1]) - radius
-    light = np.clip(1.0 - beyond / softness, generator.uniform(0.0, 0.3), 1.0)
-    return Image.fromarray((np.asarray(picture) * light[..., None]).astype(np.uint8))
+    across, down = (x - middle[0]).astype(np.float32), (y - middle[1]).astype(np.float32)
+    beyond = np.sqrt(across**2 + down**2) - np.float32(radius)
+    light = np.clip(1.0 - beyond / np.float32(softness), np.float32(generator.uniform(0.0, 0.3)), 1.0)
+    return _pixels((image * light[..., np.newaxis]).astype(np.uint8))
 
 
-def _degraded(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
+def _degraded(image: Pixels, generator: np.random.Generator) -> Pixels:
     """Lose quality in one of four ways."""
-    side = picture.width
+    cv2 = _opencv()
+
+    side = image.shape[1]
     way = generator.integers(4)
     if way == 0:
-        return picture.filter(ImageFilter.GaussianBlur(generator.uniform(0.4, 2.0)))
+        return _pixels(cv2.GaussianBlur(image, (0, 0), generator.uniform(0.4, 2.0)))
     if way == 1:
         coarse = max(8, round(side / generator.uniform(1.3, 3.5)))
-        small = picture.resize((coarse, coarse), Image.Resampling.BILINEAR)
-        return small.resize((side, side), Image.Resampling.BILINEAR)
+        small = cv2.resize(image, (coarse, coarse), interpolation=cv2.INTER_AREA)
+        return _pixels(cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR))
     if way == 2:
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=int(generator.integers(15, 75)))
-        return Image.open(buffer).convert("RGB")
-    noise: npt.NDArray[Any] = generator.standard_normal((side, side, 3), dtype=np.float32) * generator.uniform(2.0, 9.0)
-    return Image.fromarray(np.clip(np.asarray(picture) + noise, 0.0, 255.0).astype(np.uint8))
+        quality = int(generator.integers(15, 75))
+        packed = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorsubsampling="420")
+        return _pixels(simplejpeg.decode_jpeg(packed))
+    start = int(generator.integers(_NOISE_PERIOD))
+    noise = _noise(3 * side * side)[start : start + 3 * side * side].reshape(side, side, 3)
+    return _pixels(cv2.add(image, noise * np.float32(generator.uniform(2.0, 9.0)), dtype=cv2.CV_8U))
+
+
+@functools.lru_cache(maxsize=4)
+def _noise(length: int) -> npt.NDArray[np.float32]:
+    """Return standard normal noise, drawn once: drawing it takes three times as long as all other changes."""
+    return np.random.default_rng(_NOISE_PERIOD).standard_normal(_NOISE_PERIOD + length, dtype=np.float32)
+
+
+@functools.cache
+def _opencv() -> Any:
+    """Return OpenCV, with one thread a call: views are made on as many threads as there are processors."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return cv2
+
+
+def _pixels(made: Any) -> Pixels:
+    return np.ascontiguousarray(made, dtype=np.uint8)
