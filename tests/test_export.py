@@ -280,3 +280,30 @@ def copied(run: Path, parent: Path, tensors: dict[str, np.ndarray] | None) -> Pa
     if tensors is not None:
         safetensors.numpy.save_file(tensors, folder / "weights.safetensors")
     return folder
+
+
+@pytest.mark.parametrize(("first", "depthwise"), [("block7", False), ("block7", True), ("none", True)])
+def test_the_keras_file_trains_exactly_the_weights_that_the_run_trained(
+    first: str, depthwise: bool, tmp_path: Path
+) -> None:
+    import keras
+
+    from dermafuse.models.classifier import HeadSpec
+    from dermafuse.training.export_keras import rebuild, write_keras
+    from dermafuse.training.networks import plan_network, trainable_model
+    from dermafuse.training.run_folder import TRAINED_WEIGHTS, save_trained_weights
+
+    choices = {"backbone": "efficientnet_lite0", "weights": "random", "unfreeze_from": first}
+    given = ["image_size=32", "precision=f32", f"train_depthwise={str(depthwise).lower()}"]
+    config = resolve("seed", options=choices, assignments=given)
+    plan = plan_network(config)
+    encoder = tiny_encoder()
+    trained = trainable_model(plan, HeadSpec(classes=7, meta_width=encoder.width), config)
+    info = {"backbone": plan.backbone.name, "weights": plan.weights, "announcements": []}
+    write_bundle(tmp_path / "run/model", tiny_content(encoder=encoder, prediction_set=None, ood=None, info=info))
+    save_trained_weights(tmp_path / "run" / TRAINED_WEIGHTS, trained)
+    (tmp_path / "run/config.toml").write_text(to_toml(config))
+
+    written = write_keras(rebuild(tmp_path / "run", read_bundle(tmp_path / "run")), tmp_path)
+    exported = keras.saving.load_model(written, compile=False)
+    assert {v.path for v in exported.trainable_variables} == {v.path for v in trained.trainable_variables}

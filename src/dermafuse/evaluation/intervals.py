@@ -143,6 +143,8 @@ def unpaired_bootstrap(
     *,
     replicates: int = 2000,
     seed: int = 0,
+    predicted_a: npt.ArrayLike | None = None,
+    predicted_b: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Return the difference A minus B of every scalar metric for models judged on different rows.
 
@@ -156,6 +158,7 @@ def unpaired_bootstrap(
         classes: k class codes.
         replicates: at least 40.
         seed: of A's resamples; B's are drawn with ``seed + 1``.
+        predicted_a: (n_a,) decisions of A, where not the largest probability; ``predicted_b`` (n_b,) of B.
 
     Returns:
         As :func:`paired_bootstrap`.
@@ -164,10 +167,10 @@ def unpaired_bootstrap(
         DataError: as :func:`cluster_bootstrap`.
     """
     sides = []
-    for offset, (true, probabilities, groups) in enumerate(
-        ((true_a, probabilities_a, groups_a), (true_b, probabilities_b, groups_b))
+    for offset, (true, probabilities, groups, predicted) in enumerate(
+        ((true_a, probabilities_a, groups_a, predicted_a), (true_b, probabilities_b, groups_b, predicted_b))
     ):
-        rows = check_predictions(true, probabilities, classes)
+        rows = check_predictions(true, probabilities, classes, predicted=predicted)
         engine = WeightedMetrics(rows)
         codes = check_groups(groups, len(rows))
         found = _gather(engine.measure(weights) for weights in resampled_weights(codes, replicates, seed + offset))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,34 +19,38 @@ from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.progress import Reporter
 from dermafuse.runtime.temperature import apply
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.fit import fit, predict_logits
-from dermafuse.training.networks import head_spec, inference_model, plan_network, trainable_model
+from dermafuse.training.decision_rule import decide
+from dermafuse.training.fit import predict_logits
 from dermafuse.training.pipeline import Rows
-from dermafuse.training.prepare import Prepared, prepare
-from dermafuse.training.progress import step_counter
+from dermafuse.training.train_once import Division, Trained, train_once
 
 #: The figures that an audit reports.
 _FIGURES: Final = ("accuracy", "weighted_f1", "macro_f1", "balanced_accuracy", "macro_auroc")
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """One model of an audit, judged on its validation rows."""
+class _Audited:
+    """One model of an audit, with its answers about the validation rows."""
 
-    model: keras.Model
-    data: Prepared
+    trained: Trained
     probabilities: NDArray[np.float64]
+    predicted: NDArray[np.int64]
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        return self.data.validation.rows.labels
+        return self.trained.data.validation.rows.labels
 
     @property
     def lesions(self) -> NDArray[Any]:
-        return self.data.validation.records.table["lesion_id"].to_numpy()
+        return self.trained.data.validation.records.table["lesion_id"].to_numpy()
+
+    @property
+    def training_images(self) -> int:
+        return len(self.trained.data.train.rows)
 
     def figures(self) -> dict[str, float]:
-        block = evaluate_predictions(self.labels, self.probabilities, self.data.train.records.classes)
+        classes = self.trained.data.train.records.classes
+        block = evaluate_predictions(self.labels, self.probabilities, classes, predicted=self.predicted)
         return {name: block[name] for name in _FIGURES}
 
 
@@ -80,29 +83,31 @@ def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
     report.say("Leakage audit: image-level split against lesion-level split")
     leaky, clean = (_train(records, config, split, report) for split in (by_image, by_lesion))
     splits = unpaired_bootstrap(
-        leaky.labels, leaky.probabilities, leaky.lesions,
-        clean.labels, clean.probabilities, clean.lesions, classes, seed=config.seed,
-    )  # fmt: skip
+        *(leaky.labels, leaky.probabilities, leaky.lesions),
+        *(clean.labels, clean.probabilities, clean.lesions),
+        classes,
+        seed=config.seed,
+        predicted_a=leaky.predicted,
+        predicted_b=clean.predicted,
+    )
 
     report.say("Leakage audit: the same validation images, with and without their lesions in training")
     with_siblings, without = equal_training_sets(records, by_image, config.seed)
     seen, unseen = (_train(records, config, split, report) for split in (with_siblings, without))
-    same = paired_bootstrap(
-        seen.labels, seen.probabilities, unseen.probabilities, seen.lesions, classes, seed=config.seed
-    )
+    same = _paired(seen, unseen, config.seed)
     return {
         "splits": {
             "leaky": leaky.figures(),
             "clean": clean.figures(),
             "difference": {name: splits[name] for name in _FIGURES},
-            "training_images": [len(leaky.data.train.rows), len(clean.data.train.rows)],
+            "training_images": [leaky.training_images, clean.training_images],
             "validation_images": [len(leaky.labels), len(clean.labels)],
         },
         "same_images": {
             "leaky": seen.figures(),
             "clean": unseen.figures(),
-            "difference": {name: same[name] for name in _FIGURES},
-            "training_images": [len(seen.data.train.rows), len(unseen.data.train.rows)],
+            "difference": same,
+            "training_images": [seen.training_images, unseen.training_images],
             "validation_images": [len(seen.labels), len(unseen.labels)],
             "leaked_share": leakage(records, with_siblings).share,
         },
@@ -145,40 +150,44 @@ def audit_metadata(config: TrainConfig, report: Reporter) -> dict[str, Any]:
         report.say(f"Metadata audit: {name}")
         models[name] = _train(records, config.model_copy(update={"fusion": fusion}), split, report)
     fused = models["fused"]
-    rows = fused.data.validation.rows
-    blank = Rows(rows.images, np.tile(fused.data.encoder.absent(), (len(rows), 1)), rows.labels, rows.image_size)
-    missing = _Trained(fused.model, fused.data, apply(predict_logits(fused.model, blank), 1.0))
-
-    def difference(a: _Trained, b: _Trained) -> Mapping[str, Any]:
-        found = paired_bootstrap(
-            a.labels, a.probabilities, b.probabilities, a.lesions, records.classes, seed=config.seed
-        )
-        return {name: found[name] for name in _FIGURES}
-
+    missing = _without_metadata(fused.trained)
     return {
         **{name: model.figures() for name, model in models.items()},
         "fused_metadata_missing": missing.figures(),
-        "fused_minus_image_only": difference(fused, models["image_only"]),
-        "fused_minus_metadata_only": difference(fused, models["metadata_only"]),
-        "missing_minus_fused": difference(missing, fused),
+        "fused_minus_image_only": _paired(fused, models["image_only"], config.seed),
+        "fused_minus_metadata_only": _paired(fused, models["metadata_only"], config.seed),
+        "missing_minus_fused": _paired(missing, fused, config.seed),
     }
 
 
-def _train(records: Records, config: TrainConfig, split: Split, report: Reporter) -> _Trained:
-    plan = plan_network(config)
-    keras.utils.set_random_seed(config.seed)
-    data = prepare(records, config, plan, report, split)
-    head = head_spec(config, len(records.classes), data.encoder.width)
-    model = trainable_model(plan, head, config)
-    steps = config.epochs * -(-len(data.train.rows) // config.batch_size)
-    with report.bar("Training", steps, "steps") as advance:
-        watched = data.tuning or data.validation
-        fit(
-            model, data.train.rows, watched.rows, config,
-            classes=len(records.classes), dropout=data.dropout, on_step=step_counter(advance),
-        )  # fmt: skip
-    model = inference_model(model, plan, head, config)
-    return _Trained(model, data, apply(predict_logits(model, data.validation.rows), 1.0))
+def _without_metadata(trained: Trained) -> _Audited:
+    """Return the answers of a trained model about its validation rows, all of their metadata missing."""
+    data, outcome = trained.data, trained.outcome
+    rows = data.validation.rows
+    blank = Rows(rows.images, np.tile(data.encoder.absent(), (len(rows), 1)), rows.labels, rows.image_size)
+    probabilities = apply(predict_logits(trained.model, blank), outcome.temperature)
+    return _Audited(trained, probabilities, decide(probabilities, outcome.offsets))
+
+
+def _paired(a: _Audited, b: _Audited, seed: int) -> dict[str, Any]:
+    """Return the differences a minus b on the same rows, each with interval and p value."""
+    found = paired_bootstrap(
+        a.labels,
+        a.probabilities,
+        b.probabilities,
+        a.lesions,
+        a.trained.data.train.records.classes,
+        seed=seed,
+        predicted_a=a.predicted,
+        predicted_b=b.predicted,
+    )
+    return {name: found[name] for name in _FIGURES}
+
+
+def _train(records: Records, config: TrainConfig, split: Split, report: Reporter) -> _Audited:
+    trained = train_once(config, records, Division(split), report)
+    outcome = trained.outcome
+    return _Audited(trained, outcome.probabilities["validation"], outcome.predicted["validation"])
 
 
 #: Name -> the audit.

@@ -40,8 +40,9 @@ from dermafuse.runtime.bundle import Bundle, BundleContent, read_bundle, write_b
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.decision_rule import decide, fit_offsets
 from dermafuse.training.environment import environment
-from dermafuse.training.experiment import Member, TrainedRun, claim_output, train_run
+from dermafuse.training.experiment import TrainedRun, claim_output, train_run
 from dermafuse.training.prepare import choose_split, fit_encoder
+from dermafuse.training.train_once import Division
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _train_members(
                 )
                 update = {"backbone": backbone, "members": (), "report": False, "seed": config.seed + number}
                 own = config.model_copy(update=update)
-                rows = Member(split, split.train[part.validation], encoder)
+                rows = Division(split, split.train[part.validation], encoder)
                 train_run(own, where, resume=True, report=report, member=rows)
                 # Dozens of networks in one process: what Keras keeps of the last one is of no use to the next.
                 keras.backend.clear_session()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -11,33 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
-from numpy.typing import NDArray
-
 from dermafuse import __version__
-from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
-from dermafuse.data.splits import Split
 from dermafuse.errors import OutputError
 from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import make_report
-from dermafuse.files import check_output_folder, folder_atomic, write_atomic
-from dermafuse.models.classifier import parameter_counts
+from dermafuse.files import check_output_folder, folder_atomic
 from dermafuse.models.weights import is_random
 from dermafuse.progress import Reporter, Silent
 from dermafuse.training.audit import AUDITS
-from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.config import TrainConfig
 from dermafuse.training.environment import environment
-from dermafuse.training.fit import FitResult, fit
-from dermafuse.training.judging import fit_uncertainty, judge, predictions_table, scaled_by_temperature
-from dermafuse.training.networks import Plan, deployable, head_spec, inference_model, plan_network, trainable_model
-from dermafuse.training.prepare import Prepared, choose_split, prepare
-from dermafuse.training.progress import step_counter
+from dermafuse.training.judging import fit_uncertainty, predictions_table, scaled_by_temperature
+from dermafuse.training.networks import deployable, plan_network
+from dermafuse.training.prepare import Prepared, choose_split
 from dermafuse.training.run_folder import write_run
+from dermafuse.training.train_once import Division, train_once
 
 #: Folder of partial work inside RUN.
 CHECKPOINTS = "checkpoints"
@@ -56,21 +46,6 @@ class TrainedRun:
     out: Path
     metrics: Mapping[str, Any]
     parameters: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Member:
-    """The rows of one member of an ensemble.
-
-    Attributes:
-        split: all training rows of the ensemble, and the rows that are reported.
-        tuning: of the training rows those that this member does not learn from.
-        encoder: of the metadata, the same for all members.
-    """
-
-    split: Split
-    tuning: NDArray[np.int64]
-    encoder: MetadataEncoder
 
 
 class _Clock:
@@ -96,7 +71,7 @@ def train_run(
     report: Reporter | None = None,
     fold: int | None = None,
     audits: Sequence[str] = (),
-    member: Member | None = None,
+    member: Division | None = None,
 ) -> TrainedRun:
     """Train and judge one model, and leave a complete RUN folder.
 
@@ -118,7 +93,7 @@ def train_run(
     report = report or Silent()
     clock = _Clock()
     checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
-    plan = plan_network(config)
+    plan_network(config)  # refuses what cannot be built before any image is read
     records = read_dataset(Path(config.data))
     for note in records.notes:
         report.say(note)
@@ -126,28 +101,9 @@ def train_run(
     for warning in warnings:
         report.warn(warning)
     clock.lap("read")
-    keras.utils.set_random_seed(config.seed)
-    if member is None:
-        split = choose_split(records, config, fold)
-        data = prepare(records, config, plan, report, split)
-    else:
-        split = member.split
-        data = prepare(records, config, plan, report, split, tuning=member.tuning, encoder=member.encoder)
-    clock.lap("extract")
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    write_atomic(checkpoints / "config.toml", to_toml(config))
-    head = head_spec(config, len(records.classes), data.encoder.width)
-    model = trainable_model(plan, head, config)
-    parameters = whole_parameters(model, plan)
-    report.say(
-        f"{plan.backbone.name}: {parameters['total']:,} parameters, {parameters['trainable']:,} of them trained; "
-        f"{len(data.train.rows):,} images to learn from, {len(data.validation.rows):,} to validate."
-    )
-    clock.lap("build")
-    result = _fit(model, data, plan, config, len(records.classes), checkpoints, report)
-    model = inference_model(model, plan, head, config)
-    clock.lap("train")
-    outcome = judge(model, data, config, records.classes)
+    division = member or Division(choose_split(records, config, fold))
+    trained = train_once(config, records, division, report, checkpoints=checkpoints, lap=clock.lap)
+    plan, model, data, result, outcome = trained.plan, trained.model, trained.data, trained.result, trained.outcome
     if member is not None:
         outcome = scaled_by_temperature(model, outcome)
     network = deployable(model, plan, config)
@@ -182,24 +138,35 @@ def train_run(
             "cut": plan.cut,
             "precision": plan.precision,
             "images_computed": data.computed,
-            "parameters": dict(parameters),
+            "parameters": dict(trained.parameters),
         },
         "environment": environment(),
         "seconds": clock.seconds,
         **({"audits": audited} if audited else {}),
-        **check_data(records, split=split, report=report).to_dict(),
+        **check_data(records, split=division.split, report=report).to_dict(),
     }
     metrics = enriched(metrics, rows_of_table(table, records.classes), records, seed=config.seed)
     clock.lap("evaluate")
     with folder_atomic(out, overwrite=True) as folder:
         write_run(
-            folder, config=config, plan=plan, model=model, network=network, head=head, data=data, outcome=outcome,
-            uncertainty=uncertainty, result=result, table=table, metrics=metrics, clock=clock.lap,
-        )  # fmt: skip
+            folder,
+            config=config,
+            plan=plan,
+            model=model,
+            network=network,
+            head=trained.head,
+            data=data,
+            outcome=outcome,
+            uncertainty=uncertainty,
+            result=result,
+            table=table,
+            metrics=metrics,
+            clock=clock.lap,
+        )
         if config.report:
             make_report(folder, data=Path(config.data), title=out.resolve().name, report=report)
             clock.lap("report")
-    return TrainedRun(out, metrics, parameters)
+    return TrainedRun(out, metrics, trained.parameters)
 
 
 def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
@@ -234,53 +201,6 @@ def announcements(config: TrainConfig, records: Records) -> list[str]:
     if config.early_stopping_rows == "validation":
         said.append("Early stopping looked at the validation rows (as the reference does): slightly optimistic.")
     return said
-
-
-def run_identity(config: TrainConfig, data: Prepared) -> str:
-    """Return a hash of everything that decides the course of training; where data and cache lie does not."""
-    settings = config.model_dump(exclude={"data"})
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for side in (data.train, data.tuning, data.validation):
-        if side is not None:
-            digest.update("\n".join(side.records.table["image_id"]).encode())
-            digest.update(side.rows.labels.tobytes())
-            digest.update(side.rows.meta.tobytes())
-            digest.update(b"" if side.rows.targets is None else side.rows.targets.tobytes())
-    return digest.hexdigest()[:24]
-
-
-def _fit(
-    model: keras.Model,
-    data: Prepared,
-    plan: Plan,
-    config: TrainConfig,
-    classes: int,
-    checkpoints: Path,
-    report: Reporter,
-) -> FitResult:
-    augment = plan.cut == "image" and plan.trainable_from is not None
-    if augment:
-        report.say("The whole network is in the training graph: images are augmented, nothing is cached.")
-    watched = data.tuning or data.validation
-    with report.bar("Training", config.epochs * -(-len(data.train.rows) // config.batch_size), "steps") as advance:
-        return fit(
-            model, data.train.rows, watched.rows, config,
-            classes=classes, dropout=data.dropout, augment=augment, checkpoints=checkpoints,
-            run=run_identity(config, data), on_step=step_counter(advance),
-        )  # fmt: skip
-
-
-def whole_parameters(model: keras.Model, plan: Plan) -> dict[str, int]:
-    """Return total and trainable parameter counts, the frozen part in front of the cut included."""
-    counts = parameter_counts(model)
-    frozen = 0
-    if plan.cached:
-        inside = sum(
-            int(np.prod(weight.shape)) for layer in model.layers for weight in layer.weights
-            if layer.name.startswith(("block", "stem", "top"))
-        )  # fmt: skip
-        frozen = plan.backbone.parameters - inside
-    return {"total": counts["total"] + frozen, "trainable": counts["trainable"]}
 
 
 def _describe_data(records: Records, data: Prepared) -> dict[str, Any]:

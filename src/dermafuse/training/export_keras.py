@@ -12,16 +12,13 @@ import safetensors.numpy
 import tensorflow as tf
 
 from dermafuse.errors import BundleError, ConfigError
-from dermafuse.models.backbones import build_backbone
-from dermafuse.models.classifier import HeadSpec, full_classifier
-from dermafuse.models.cut import train_from
 from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.export_check import Answer
 from dermafuse.runtime.export_ir import PROBABILITIES
 from dermafuse.runtime.network import IMAGE_INPUT, META_INPUT
 from dermafuse.runtime.temperature import apply
 from dermafuse.training.config import TrainConfig, resolve
-from dermafuse.training.networks import plan_network
+from dermafuse.training.networks import head_spec, plan_network, whole_model
 from dermafuse.training.run_folder import TRAINED_WEIGHTS
 
 #: Version of the ONNX operator set that is written.
@@ -41,22 +38,12 @@ def rebuild(run: Path, bundle: Bundle) -> keras.Model:
         BundleError: configuration, weights and bundle are not of one run.
         WeightsError: the backbone's published weights are not to be had.
     """
-    config = _config(run)
+    # The arithmetic of the front is of no matter here, and this CPU need not have the run's.
+    config = _config(run).model_copy(update={"precision": "f32"})
     plan = plan_network(config)
     if bundle.info.get("weights") != plan.weights or bundle.info.get("backbone") != plan.backbone.name:
         raise BundleError(f"{bundle.path} and {run / 'config.toml'} are not of one run; copy the run again.")
-    backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
-    train_from(backbone, plan.trainable_from)
-    head = HeadSpec(
-        classes=len(bundle.classes),
-        meta_width=bundle.encoder.width,
-        image_dropout=config.image_dropout,
-        meta_units=config.meta_units,
-        fusion=config.fusion,
-        fusion_dropout=config.fusion_dropout,
-        fusion_units=config.fusion_units,
-    )
-    model = full_classifier(backbone, head, seed=config.seed)
+    model = whole_model(plan, head_spec(config, len(bundle.classes), bundle.encoder.width), config)
     assign_trained(model, run / TRAINED_WEIGHTS)
     return model
 

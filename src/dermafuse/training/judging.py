@@ -25,6 +25,21 @@ from dermafuse.training.prepare import Prepared, Side
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What turns the logits of a trained model into answers, found elsewhere: by the folds of a cross-validation.
+
+    Attributes:
+        temperature: divides the logits.
+        prior_shift: float64 (k,), added to the bias of the logits; ``None``: nothing is.
+        offsets: float64 (k,), added to log probabilities before the decision; ``None``: the largest decides.
+    """
+
+    temperature: float = 1.0
+    prior_shift: NDArray[np.float64] | None = None
+    offsets: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What was found about a trained model.
 
@@ -47,14 +62,25 @@ class Outcome:
     tuning_logits: NDArray[np.float32] | None
 
 
-def judge(model: keras.Model, data: Prepared, config: TrainConfig, classes: tuple[str, ...]) -> Outcome:
+def judge(
+    model: keras.Model,
+    data: Prepared,
+    config: TrainConfig,
+    classes: tuple[str, ...],
+    calibration: Calibration | None = None,
+) -> Outcome:
     """Predict the held-out rows, fit temperature and decision rule on the tuning rows, measure the validation rows.
 
     With ``decision="prior"`` the bias of ``model`` changes: its answers then have the classes as often as they occur.
+    Where ``calibration`` is given nothing is fitted; where there are no validation rows nothing is measured.
     """
     temperature, shift, offsets, tuning = 1.0, None, None, None
     probabilities: dict[str, NDArray[np.float64]] = {}
-    if data.tuning is not None:
+    if calibration is not None:
+        temperature, shift, offsets = calibration.temperature, calibration.prior_shift, calibration.offsets
+        if shift is not None:
+            model.get_layer("logits").bias.assign_add(shift)
+    elif data.tuning is not None:
         tuning = predict_logits(model, data.tuning.rows)
         labels = data.tuning.rows.labels
         counts = np.bincount(data.train.rows.labels, minlength=len(classes))
@@ -67,9 +93,12 @@ def judge(model: keras.Model, data: Prepared, config: TrainConfig, classes: tupl
         probabilities["tuning"] = apply(tuning, temperature)
         if config.decision == "prior":
             offsets = fit_offsets(probabilities["tuning"], priors)
-    probabilities["validation"] = apply(predict_logits(model, data.validation.rows), temperature)
+    if len(data.validation.rows):
+        probabilities["validation"] = apply(predict_logits(model, data.validation.rows), temperature)
     predicted = {name: decide(each, offsets) for name, each in probabilities.items()}
-    block = measured(data.validation, probabilities["validation"], predicted["validation"], classes, config)
+    block = {}
+    if "validation" in probabilities:
+        block = measured(data.validation, probabilities["validation"], predicted["validation"], classes, config)
     return Outcome(block, probabilities, predicted, temperature, shift, offsets, tuning)
 
 

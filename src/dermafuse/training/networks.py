@@ -208,20 +208,30 @@ def inference_model(trained: keras.Model, plan: Plan, head: HeadSpec, config: Tr
     return model
 
 
+def whole_model(plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
+    """Return the network from pixels to logits in float32, exactly those layers trainable that the run trains."""
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.classifier import full_classifier
+    from dermafuse.models.cut import train_from
+
+    backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
+    train_from(backbone, plan.trainable_from, depthwise=config.train_depthwise)
+    return full_classifier(backbone, head, seed=config.seed)
+
+
 def _network(plan: Plan, head: HeadSpec, config: TrainConfig, *, mixed: bool) -> keras.Model:
     import keras
 
     from dermafuse.models.backbones import build_backbone
-    from dermafuse.models.classifier import build_head, full_classifier, pooled_classifier
-    from dermafuse.models.cut import freeze_for_tail, split_at, train_from
+    from dermafuse.models.classifier import build_head, pooled_classifier
+    from dermafuse.models.cut import freeze_for_tail, split_at
     from dermafuse.models.mixed import with_bf16_pointwise
 
     if plan.cut == POOLED:
         return pooled_classifier(plan.backbone.features, head, seed=config.seed)
-    backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
     if plan.cut == "image":
-        train_from(backbone, plan.trainable_from, depthwise=config.train_depthwise)
-        return full_classifier(backbone, head, seed=config.seed)
+        return whole_model(plan, head, config)
+    backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
     _, tail = split_at(backbone, plan.cut)
     if mixed:
         tail = with_bf16_pointwise(tail)

@@ -13,6 +13,7 @@ from dermafuse.models.specs import spec, stage_index
 from dermafuse.progress import Reporter
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.cpu_share import threads_of_a_part
+from dermafuse.training.finished_folds import read_folds
 from dermafuse.training.quiet import load_tensorflow
 
 
@@ -78,13 +79,12 @@ def release_bundle(cross_validation: Path, out: Path, *, overwrite: bool, report
         DermafuseError: with one sentence that says what to do.
     """
     check_output_folder(out, overwrite=overwrite)
-    if not (cross_validation / "metrics.json").is_file():
-        raise ConfigError(f"{cross_validation} is no finished cross-validation; make one with train --folds 5.")
+    finished = read_folds(cross_validation)
     _check_packages()
     load_tensorflow(threads=threads_of_a_part())
     from dermafuse.training.release import release
 
-    release(cross_validation, out, overwrite=overwrite, report=report)
+    release(finished, out, overwrite=overwrite, report=report)
 
 
 def _threads(config: TrainConfig) -> int:
