@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dermafuse.data.records import COLUMNS, Records
+from dermafuse.data.records import COLUMNS, Records, summarize
 from dermafuse.data.splits import Split
 from dermafuse.errors import DataError
 from dermafuse.evaluation.checks.data_checks import CHECKS, check_data
 from dermafuse.evaluation.checks.df005_missing_metadata import association
 from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.image_facts import ImageFacts
+from dermafuse.training.config import resolve
+from dermafuse.training.recipes import RECIPES, against_imbalance
 
 N = 200
 
@@ -143,6 +145,30 @@ def test_df004_gives_the_ratio_and_what_the_commonest_class_would_score() -> Non
     assert found.data["ratio"] == 9.0
     assert found.data["accuracy_of_the_commonest_class"] == 0.9
     assert "(9 to 1)" in found.explanation
+
+
+def test_df004_says_what_the_recipe_at_hand_does_for_rare_classes() -> None:
+    unequal = records(label=["nv"] * 180 + ["mel"] * 20)
+    said = {
+        name: finding("DF004", unequal, against_imbalance=against_imbalance(resolve(name).model_dump())).action
+        for name in RECIPES
+    }
+    assert "weights the classes in the loss (balanced)" in said["seed"]
+    for name in ("standard", "best"):
+        assert "weights" not in said[name]
+        assert f"Recipe {name} draws images of rare classes more often (sampling_power 0.5)" in said[name]
+    nothing = resolve("seed", assignments=["class_weighting=none"]).model_dump()
+    assert "nothing for rare classes" in finding("DF004", unequal, against_imbalance=against_imbalance(nothing)).action
+    assert "recipe" not in finding("DF004", unequal).action.lower()
+
+
+def test_df005_and_the_summary_count_the_same_rows_as_missing() -> None:
+    sex = ["unknown"] * 30 + [None] * 10 + ["male"] * 160
+    label = [None] * 8 + ["mel", "nv"] * 96
+    data = records(sex=sex, label=label, age=[np.nan] * 5 + [50.0] * 195)
+    features = finding("DF005", data).data["features"]
+    assert {name: figures["images"] for name, figures in features.items()} == {"age": 5, "sex": 40}
+    assert summarize(data)["missing"] == {"age": 5, "sex": 40, "localization": 0}
 
 
 def test_df005_warns_where_missing_values_go_with_the_diagnosis_and_only_tells_where_not() -> None:

@@ -73,7 +73,7 @@ def test_the_summary_counts_images_lesions_missing_values_and_skipped_rows() -> 
     assert summary["lesions"] == 3
     assert summary["unlabelled"] == 1
     assert summary["classes"]["mel"] == {"images": 2, "lesions": 1, "share": 2 / 3}
-    assert summary["missing"] == {"age": 1, "sex": 1, "localization": 0}
+    assert summary["missing"] == {"age": 1, "sex": 2, "localization": 0}
     assert summary["age"] == {"min": 40.0, "median": 40.0, "max": 80.0}
     assert summary["images_per_lesion"] == {"mean": 4 / 3, "max": 2, "histogram": {"1": 2, "2": 1}}
     assert list(summary["categories"]["localization"].items()) == [("back", 2), ("face", 2)]

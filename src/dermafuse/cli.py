@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from dermafuse import __version__
 from dermafuse.commands import cache, check, demo, evaluate, explain, export, predict, release, report, train
+from dermafuse.commands.parsing import VerbParser
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import DermafuseError
 
@@ -17,7 +18,11 @@ VERBS = (check, train, evaluate, report, predict, explain, export, release, cach
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status: 0 done, 2 a mistake that the user can mend, 130 interrupted."""
-    arguments = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    if not given:  # to a newcomer the way in, to a script that lost its verb still a mistake
+        parser().print_help(sys.stderr)
+        return 2
+    arguments = parser().parse_args(given)
     try:
         handler: Callable[[argparse.Namespace], int] = arguments.handler
         return handler(arguments)
@@ -37,10 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
-    top = argparse.ArgumentParser(
+    top = VerbParser(
         prog="dermafuse",
         description=f"Multi-modal skin-lesion classification from dermoscopic images and metadata. {DISCLAIMER}",
         epilog="dermafuse VERB --help explains each verb.",
+        examples=(
+            ("dermafuse demo", "all of it, on a small generated data set"),
+            ("dermafuse check DATA", "what is in your own data, and what is wrong with it"),
+            ("dermafuse predict IMAGE --age 55 --sex female", "ask the released model"),
+        ),
     )
     top.add_argument("--version", action="version", version=f"dermafuse {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)

@@ -9,7 +9,17 @@ from typing import Any
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
-    verb = verbs.add_parser("cache", parents=[common], help="list, size and prune the stored activations")
+    verb = verbs.add_parser(
+        "cache",
+        parents=[common],
+        help="list, size and prune the stored activations",
+        description="List what training keeps of the frozen part of its networks so that it need not be computed "
+        "again, or delete it. It lies in the folder that DERMAFUSE_CACHE names, else in the user's cache folder.",
+        examples=(
+            ("dermafuse cache", "what is stored, how large it is, when it was last used"),
+            ("dermafuse cache --prune --older-than 30", "delete what was not used for 30 days"),
+        ),
+    )
     verb.add_argument("--prune", action="store_true", help="delete stores")
     verb.add_argument("--older-than", metavar="DAYS", type=float, default=0.0, help="only those unused for DAYS")
     verb.add_argument("--json", action="store_true", help="print JSON")

@@ -12,7 +12,18 @@ from dermafuse.commands import show
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
-    verb = verbs.add_parser("check", parents=[common], help="what is in a data set, what is wrong, what would leak")
+    verb = verbs.add_parser(
+        "check",
+        parents=[common],
+        help="what is in a data set, what is wrong, what would leak",
+        description="Open every image of a data set and say what is in it, what is wrong with it, and what would leak "
+        "from training into validation. Nothing is changed.",
+        examples=(
+            ("dermafuse check HAM10000", "a folder with images and their table"),
+            ("dermafuse check clinic/dermafuse.toml", "a table of your own, described in a file"),
+            ("dermafuse check HAM10000 --split image", "what a split by image would leak"),
+        ),
+    )
     verb.add_argument("data", metavar="DATA", type=Path, help="folder of a known layout, or a .toml of your own table")
     verb.add_argument("--split", choices=("lesion", "image"), help="judge this split, made as training would make it")
     verb.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
@@ -34,11 +45,19 @@ def run(arguments: argparse.Namespace) -> int:
     from dermafuse.data.readers import read_dataset
     from dermafuse.evaluation.checks.check import check_records, describe
     from dermafuse.progress import Terminal
+    from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES, against_imbalance
 
     report = Terminal()
     # Whether or not every image has a diagnosis: that, too, is something to find out.
     records = read_dataset(arguments.data, labelled=False)
-    found = check_records(records, report, split=arguments.split, seed=arguments.seed, model=arguments.model)
+    found = check_records(
+        records,
+        report,
+        split=arguments.split,
+        seed=arguments.seed,
+        model=arguments.model,
+        against_imbalance=against_imbalance(RECIPES[DEFAULT_RECIPE]),
+    )
     if arguments.croissant is not None:
         from dermafuse.data.croissant import write_croissant
 

@@ -7,13 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands.train import show_run
+from dermafuse.diagnoses import DISCLAIMER
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
-    verb = verbs.add_parser("demo", parents=[common], help="all of it, on a small generated data set, in a minute")
+    verb = verbs.add_parser(
+        "demo",
+        parents=[common],
+        help="all of it, on a small generated data set, in a minute",
+        description="Draw a small data set, train on it, judge the model and write the report; then explain one of the "
+        f"drawn lesions with the released model. Needs the training packages. {DISCLAIMER}",
+        examples=(("dermafuse demo --out demo-run", "then open demo-run/report.html"),),
+    )
     verb.add_argument("--out", metavar="RUN", type=Path, default=Path("demo-run"), help="default: demo-run")
-    verb.add_argument("--seed", metavar="N", type=int, default=0)
+    verb.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="of the drawn data and of the training (default 0)"
+    )
     verb.set_defaults(handler=run)
 
 

@@ -20,6 +20,13 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="judge a model on any labelled data set",
         description="Predict every image of a labelled data set in a known layout (metadata may be absent) and judge "
         f"the predictions; leaves metrics.json, predictions.csv and report.html in DIR. {DISCLAIMER}",
+        examples=(
+            ("dermafuse evaluate RUN --data ISIC2018 --out RUN-on-ISIC2018", "judge a run of yours on another set"),
+            (
+                "dermafuse evaluate BUNDLE --data clinic/dermafuse.toml --out clinic-result",
+                "judge a bundle on a table of your own",
+            ),
+        ),
     )
     verb.add_argument("run", metavar="RUN", type=Path, help="a RUN or bundle folder")
     verb.add_argument("--data", metavar="DATA", type=Path, required=True, help="folder of a known layout, or a .toml")

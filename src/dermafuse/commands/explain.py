@@ -19,6 +19,13 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="where the model looked and what spoke for its answer",
         description=f"Grad-CAM heatmap, exact Shapley attribution and what-if curves of one prediction. {DISCLAIMER}",
+        examples=(
+            (
+                "dermafuse explain lesion.jpg --age 55 --sex male --localization back --out why.png",
+                "the released model's answer as a picture",
+            ),
+            ("dermafuse explain RUN lesion.jpg --target mel --json", "a model of yours, the numbers for one class"),
+        ),
     )
     verb.add_argument("paths", metavar="RUN IMAGE", nargs="+", type=Path, help="a RUN or bundle folder, then the image")
     verb.add_argument("--age", metavar="YEARS")

@@ -18,6 +18,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="write a model for other programs: ONNX, OpenVINO, Keras; int8",
         description="Write a trained model in another format, verified against the model itself on 64 images, with "
         f"export.json that says how to use it. {DISCLAIMER}",
+        examples=(
+            ("dermafuse export RUN --format onnx --to exported", "for ONNX Runtime"),
+            ("dermafuse export RUN --format openvino --int8 --to small", "8-bit integers, for OpenVINO"),
+        ),
     )
     verb.add_argument("run", metavar="RUN", type=Path, help="a RUN folder; for openvino, a bundle folder will do")
     verb.add_argument("--format", metavar="onnx|openvino|keras|bundle", required=True, help="bundle: with --int8")

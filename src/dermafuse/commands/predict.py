@@ -21,6 +21,11 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="probabilities, prediction set and flags for images or a table of images",
         description=f"Predict images, or every row of a table. {DISCLAIMER}",
+        examples=(
+            ("dermafuse predict lesion.jpg --age 55 --sex male --localization back", "ask the released model"),
+            ("dermafuse predict RUN a.jpg b.jpg --json", "ask a model of yours, answers as JSON"),
+            ("dermafuse predict RUN --csv table.csv --image-root images --out predictions.csv", "every row of a table"),
+        ),
     )
     verb.add_argument("paths", metavar="RUN IMAGE", nargs="*", type=Path, help="a RUN or bundle folder, then images")
     verb.add_argument("--csv", metavar="TABLE", type=Path, help="predict every row of this table instead")

@@ -19,6 +19,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         description="Train the recipe of a finished cross-validation (train --folds K) once more on every lesion of "
         "its data, calibrate it with the folds' held-out predictions, and write a bundle with float16 weights whose "
         f"card states the cross-validated figures. {DISCLAIMER}",
+        examples=(
+            ("dermafuse train --data HAM10000 --folds 5 --out FOLDS", "first a cross-validation"),
+            ("dermafuse release FOLDS --to BUNDLE", "then the bundle"),
+        ),
     )
     verb.add_argument("folds", metavar="FOLDS", type=Path, help="the folder of a finished train --folds K")
     verb.add_argument("--to", metavar="DIR", type=Path, required=True, help="the bundle folder to make")

@@ -17,6 +17,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="one self-contained page from a run or an evaluation",
         description="Write report.html and figures/ (SVG, PNG, CSV) into a RUN folder, or one that evaluate made. "
         f"{DISCLAIMER}",
+        examples=(
+            ("dermafuse report RUN", "make the page again, such as after an update of dermafuse"),
+            ("dermafuse report RUN --data /new/place/HAM10000", "where the images have moved"),
+        ),
     )
     verb.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run or evaluation")
     verb.add_argument("--data", metavar="DATA", type=Path, help="where the images are now (default: as in the run)")

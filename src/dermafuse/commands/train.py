@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands import show
+from dermafuse.commands.train_settings import describe_recipes, describe_settings
 from dermafuse.diagnoses import DISCLAIMER
-
-BACKBONES = "efficientnet_b0, efficientnet_b1, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2"
+from dermafuse.models.specs import SPECS
+from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -22,19 +23,32 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="train and evaluate a model, leave a RUN folder",
         description="Train and evaluate a model; leaves config.toml, metrics.json, predictions.csv, history.csv and "
         f"the model in RUN. {DISCLAIMER}",
+        closing=lambda: "\n".join([describe_recipes(), describe_settings()]),
+        examples=(
+            ("dermafuse train --data HAM10000 --out RUN", "the standard recipe"),
+            ("dermafuse train --data HAM10000 --recipe seed --out RUN", "the reference recipe"),
+            (
+                "dermafuse train --data clinic/dermafuse.toml --out RUN --set epochs=5 --set image_size=160",
+                "a table of your own, and two settings changed",
+            ),
+            ("dermafuse train --data HAM10000 --folds 5 --out FOLDS", "a cross-validation"),
+            ("dermafuse train --config RUN/config.toml --out AGAIN", "repeat a run"),
+        ),
     )
     verb.add_argument("--data", metavar="DATA", help="folder of a known layout, or a .toml of your own table")
     verb.add_argument("--out", metavar="RUN", type=Path, required=True, help="the folder to make")
-    verb.add_argument("--recipe", help="standard (default), seed (the reference recipe)")
+    verb.add_argument("--recipe", metavar="NAME", help=f"{', '.join(RECIPES)} (default {DEFAULT_RECIPE}); see below")
     verb.add_argument("--config", metavar="FILE", type=Path, help="a config.toml, such as another run's")
-    verb.add_argument("--backbone", metavar="NAME", help=BACKBONES)
+    verb.add_argument("--backbone", metavar="NAME", help=", ".join(SPECS))
     verb.add_argument("--weights", metavar="FILE|imagenet|random", help="of the backbone (default imagenet)")
     verb.add_argument("--split", choices=("lesion", "image"), help="lesion: nothing leaks; image: as published work")
     verb.add_argument("--folds", metavar="K", type=int, help="cross-validate: K runs in RUN/fold-1 ...")
-    verb.add_argument("--seed", metavar="N", type=int)
-    verb.add_argument("--epochs", metavar="N", type=int)
+    verb.add_argument("--seed", metavar="N", type=int, help="of the split, the weights and every draw")
+    verb.add_argument("--epochs", metavar="N", type=int, help="passes over the training rows, at most")
     verb.add_argument("--unfreeze-from", metavar="STAGE", help="first stage that trains: block1 ... block7, top, all")
-    verb.add_argument("--set", metavar="key=value", action="append", default=[], help="any other setting; repeatable")
+    verb.add_argument(
+        "--set", metavar="key=value", action="append", default=[], help="any other setting, listed below; repeatable"
+    )
     verb.add_argument("--audit-leakage", action="store_true", help="measure what leakage adds (4 further trainings)")
     verb.add_argument("--audit-metadata", action="store_true", help="measure what metadata adds (3 further trainings)")
     verb.add_argument("--resume", action="store_true", help="continue the unfinished run in RUN")

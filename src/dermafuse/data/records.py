@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from dermafuse.data.values import UNKNOWN
 from dermafuse.diagnoses import CODES
 from dermafuse.errors import DataError
 
@@ -96,6 +98,12 @@ class Records:
         rows = self.table[list(fields)].to_dict("records")
         return [{str(name): value for name, value in row.items() if not pd.isna(value)} for row in rows]
 
+    def is_missing(self, feature: str) -> npt.NDArray[np.bool_]:
+        """Return (n,) which rows have no value of a feature: an empty cell, and in a category the word ``unknown``."""
+        column = self.table[feature]
+        missing: npt.NDArray[np.bool_] = np.array(column.isna(), dtype=np.bool_)
+        return missing | np.array(column.eq(UNKNOWN), dtype=np.bool_) if feature in self.categorical else missing
+
     def counts(self) -> dict[str, int]:
         """Return the number of images of each class, in the order of ``classes`` (0 where there is none)."""
         found = self.table["label"].value_counts()
@@ -107,7 +115,8 @@ def summarize(records: Records) -> dict[str, Any]:
 
     Keys: ``layout``, ``root``, ``synthetic``, ``images``, ``lesions``, ``lesions_known``, ``unlabelled``;
     ``classes`` (code -> ``{"images", "lesions", "share"}``, share of labelled images in 0..1); ``missing``
-    (feature -> count of empty values); ``age`` (``min``, ``median``, ``max`` in years, or ``None``);
+    (feature -> count of rows without a value, `Records.is_missing`); ``age`` (``min``, ``median``, ``max`` in
+    years, or ``None``);
     ``categories`` (feature -> value -> count, most frequent first); ``images_per_lesion`` (``mean``,
     ``max``, ``histogram``: number of images -> number of lesions); ``sources`` (where known, else ``{}``);
     ``skipped`` (count), ``skipped_share`` (of all rows read), ``skipped_reasons``; ``notes``.
@@ -132,7 +141,7 @@ def summarize(records: Records) -> dict[str, Any]:
             code: {"images": n, "lesions": lesions.get(code, 0), "share": n / labelled if labelled else 0.0}
             for code, n in counts.items()
         },
-        "missing": {name: int(table[name].isna().sum()) for name in features},
+        "missing": {name: int(records.is_missing(name).sum()) for name in features},
         "age": {"min": float(ages.min()), "median": float(ages.median()), "max": float(ages.max())}
         if len(ages)
         else None,

@@ -233,7 +233,7 @@ def _describe(path: Path, records: Records, found: _Found) -> dict[str, Any]:
         "synthetic": records.synthetic,
         "has_metadata": records.has_metadata,
         "has_lesions": records.has_lesions,
-        "missing": {name: int(records.table[name].isna().sum()) for name in features},
+        "missing": {name: int(records.is_missing(name).sum()) for name in features},
         "test": len(records),
         "skipped": len(found.skipped),
     }

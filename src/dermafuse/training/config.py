@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dermafuse.data.random_views import VIEW_CHANGES, ViewChange
 from dermafuse.errors import ConfigError, nearest
-from dermafuse.training.recipes import RECIPES
+from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES
 
 #: ``[settings]`` written as these texts mean "not set" (TOML has no null).
 _NONE = ("none", "")
@@ -24,42 +24,56 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # what is trained on what
-    recipe: str = "standard"
-    data: str = ""
-    split: Literal["lesion", "image"] = "lesion"
-    validation_fraction: float = Field(0.2, gt=0, lt=1)
-    folds: int = Field(0, ge=0)
-    seed: int = Field(0, ge=0, lt=2**31)
+    recipe: str = Field(DEFAULT_RECIPE, description="the recipe whose values the other settings start from")
+    data: str = Field("", description="the data set: folder of a known layout, or a .toml of an own table")
+    split: Literal["lesion", "image"] = Field(
+        "lesion", description="what stays on one side of the split; image leaks, as published work does"
+    )
+    validation_fraction: float = Field(0.2, gt=0, lt=1, description="share of images held out to be reported")
+    folds: int = Field(0, ge=0, description="cross-validate in so many parts; 0: one split")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the split, the weights and every draw")
     max_bad: float = Field(0.01, ge=0, le=1, description="share of unusable rows that stops the run")
 
     # the network
-    backbone: str = "efficientnet_b1"
-    weights: str = "imagenet"
+    backbone: str = Field("efficientnet_b1", description="the image network")
+    weights: str = Field("imagenet", description="of the backbone: imagenet, random, or a file")
     image_size: int = Field(0, ge=0, le=1024, description="0: the backbone's native size")
-    unfreeze_from: str | None = Field(None, description="first trained stage; none: frozen; 'all': everything")
+    unfreeze_from: str | None = Field(
+        None, description="first trained stage, block1 to block7 or top; none: frozen; all: everything"
+    )
     train_depthwise: bool = Field(
         True, description="train depthwise kernels too; without them a step takes 0.7 of the time"
     )
-    image_dropout: float = Field(0.3, ge=0, lt=1)
-    meta_units: tuple[int, ...] = (32, 16)
-    fusion: Literal["concat", "film", "gated", "metablock", "cross_attention", "image_only", "metadata_only"] = "concat"
-    fusion_dropout: float = Field(0.4, ge=0, lt=1)
-    fusion_units: int = Field(64, ge=1)
-    missing_indicators: bool = False
+    image_dropout: float = Field(0.3, ge=0, lt=1, description="dropout after the image branch")
+    meta_units: tuple[int, ...] = Field((32, 16), description="sizes of the dense layers of the metadata branch")
+    fusion: Literal["concat", "film", "gated", "metablock", "cross_attention", "image_only", "metadata_only"] = Field(
+        "concat", description="how image and metadata are joined"
+    )
+    fusion_dropout: float = Field(0.4, ge=0, lt=1, description="dropout after the two are joined")
+    fusion_units: int = Field(64, ge=1, description="size of the dense layer after the two are joined")
+    missing_indicators: bool = Field(False, description="tell the network which metadata are missing")
 
     # how it is trained
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = Field(0.0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(20, ge=1, description="passes over the training rows, at most")
+    batch_size: int = Field(32, ge=1, description="images a step")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate; cosine: falls to 0")
+    warmup_epochs: float = Field(0.0, ge=0, description="with cosine: epochs in which the rate rises first")
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW; 0: Adam")
     ema: float = Field(0.0, ge=0, lt=1, description="momentum of the average of the weights; 0: none")
-    class_weighting: Literal["none", "balanced", "inverse_sqrt", "effective_number"] = "balanced"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    logit_adjustment: float = Field(0.0, ge=0, description="tau of Menon et al. 2021; 0: none")
-    focal_gamma: float = Field(0.0, ge=0, le=10, description="gamma of Lin et al. 2017; 0: none")
-    margin: float = Field(0.0, ge=0, le=10, description="largest margin of LDAM, Cao et al. 2019; 0: none")
+    class_weighting: Literal["none", "balanced", "inverse_sqrt", "effective_number"] = Field(
+        "balanced", description="weight of each class in the loss; balanced: n / (classes * n_c)"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes; 0: none")
+    logit_adjustment: float = Field(
+        0.0, ge=0, description="favours rare classes in the loss: tau of Menon et al. 2021; 0: none"
+    )
+    focal_gamma: float = Field(
+        0.0, ge=0, le=10, description="hard images count more: gamma of Lin et al. 2017; 0: none"
+    )
+    margin: float = Field(
+        0.0, ge=0, le=10, description="rarer classes get wider margins, up to this one: LDAM, Cao et al. 2019; 0: none"
+    )
     deferred_weighting: float = Field(
         0.0, ge=0, lt=1, description="share of the epochs before class weights count (Cao et al. 2019)"
     )
@@ -72,8 +86,10 @@ class TrainConfig(BaseModel):
         "fresh: so many of each image that training never draws a random view twice",
     )
     view_changes: tuple[ViewChange, ...] = Field(VIEW_CHANGES, description="what random views change")
-    mixup: float = Field(0.0, ge=0, le=2, description="alpha of mixup, Zhang et al. 2018; 0: none")
-    cutmix: float = Field(0.0, ge=0, le=2, description="alpha of CutMix, Yun et al. 2019; 0: none")
+    mixup: float = Field(0.0, ge=0, le=2, description="blends pairs of images: alpha of Zhang et al. 2018; 0: none")
+    cutmix: float = Field(
+        0.0, ge=0, le=2, description="swaps parts of images: alpha of CutMix, Yun et al. 2019; 0: none"
+    )
     sampling_power: float = Field(
         0.0, ge=0, le=1, description="classes are drawn by n_c^(1-power): 0 as they come, 1 equally often"
     )
@@ -83,7 +99,7 @@ class TrainConfig(BaseModel):
     teacher_share: float = Field(
         0.5, ge=0, le=1, description="weight of the teacher's answers, the rest is the label's"
     )
-    patience: int = Field(5, ge=1)
+    patience: int = Field(5, ge=1, description="epochs without a better one after which training stops")
     monitor: Literal["loss", "macro_f1", "balanced_accuracy", "last"] = Field(
         "loss", description="what the best epoch is best in; last: the last one, without early stopping"
     )
@@ -100,7 +116,9 @@ class TrainConfig(BaseModel):
 
     # how it decides
     decision: Literal["argmax", "prior"] = Field(
-        "argmax", description="prior: offsets against the class priors, their strength fitted on the tuning rows"
+        "argmax",
+        description="argmax: the most probable class; prior: offsets against the class priors, their strength fitted "
+        "on the tuning rows",
     )
 
     uncertainty: bool = Field(True, description="fit prediction sets and the out-of-distribution flag")
@@ -109,7 +127,9 @@ class TrainConfig(BaseModel):
     # how it is run
     report: bool = Field(True, description="write report.html and figures/ at the end")
     cache: bool = Field(True, description="frozen part once through the engine; false: the literal recipe")
-    precision: Literal["auto", "f32", "bf16"] = "auto"
+    precision: Literal["auto", "f32", "bf16"] = Field(
+        "auto", description="arithmetic of the frozen part; auto: bf16 where the processor has it"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
@@ -163,7 +183,7 @@ def resolve(
         ConfigError: an unknown name (with the nearest known one) or an unusable value.
     """
     from_file = read_toml(file) if file else {}
-    name = recipe or from_file.get("recipe") or "standard"
+    name = recipe or from_file.get("recipe") or DEFAULT_RECIPE
     if name not in RECIPES:
         raise ConfigError(f"Unknown recipe '{name}'; there are {', '.join(RECIPES)}.{nearest(name, RECIPES)}")
     settings: dict[str, Any] = {**RECIPES[name], **from_file, "recipe": name}

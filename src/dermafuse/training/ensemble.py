@@ -42,6 +42,7 @@ from dermafuse.training.decision_rule import decide, fit_offsets
 from dermafuse.training.environment import environment
 from dermafuse.training.experiment import TrainedRun, claim_output, train_run
 from dermafuse.training.prepare import choose_split, fit_encoder
+from dermafuse.training.recipes import against_imbalance
 from dermafuse.training.train_once import Division
 
 
@@ -120,7 +121,9 @@ def train_ensemble(
         "seconds": {
             part: round(sum(member.metrics["seconds"][part] for member in trained), 3) for part in ("extract", "train")
         },
-        **check_data(records, split=split, report=report).to_dict(),
+        **check_data(
+            records, split=split, report=report, against_imbalance=against_imbalance(config.model_dump())
+        ).to_dict(),
     }
     metrics["data"] = {**first["data"], "train": len(split.train), "tuning": len(held_out)}
     metrics = enriched(metrics, rows_of_table(table, classes), records, seed=config.seed)

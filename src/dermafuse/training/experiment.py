@@ -26,6 +26,7 @@ from dermafuse.training.environment import environment
 from dermafuse.training.judging import fit_uncertainty, predictions_table, scaled_by_temperature
 from dermafuse.training.networks import deployable, plan_network
 from dermafuse.training.prepare import Prepared, choose_split
+from dermafuse.training.recipes import against_imbalance
 from dermafuse.training.run_folder import write_run
 from dermafuse.training.train_once import Division, train_once
 
@@ -143,7 +144,9 @@ def train_run(
         "environment": environment(),
         "seconds": clock.seconds,
         **({"audits": audited} if audited else {}),
-        **check_data(records, split=division.split, report=report).to_dict(),
+        **check_data(
+            records, split=division.split, report=report, against_imbalance=against_imbalance(config.model_dump())
+        ).to_dict(),
     }
     metrics = enriched(metrics, rows_of_table(table, records.classes), records, seed=config.seed)
     clock.lap("evaluate")

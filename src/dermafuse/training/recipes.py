@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 #: What ``standard`` and ``best`` share.
@@ -61,3 +62,36 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
         "patience": 8,
     },
 }
+
+#: What each recipe is for, in a line.
+MEANINGS: Final[dict[str, str]] = {
+    "standard": "fine-tuned, leak-free, calibrated: what to use where nothing speaks against it",
+    "seed": "the reference recipe to the letter: frozen backbone, split by image (leaks), for comparison with papers",
+    "best": "standard with more epochs, as an ensemble of fifteen networks: a night on two cores",
+}
+
+#: The recipe of whoever names none.
+DEFAULT_RECIPE: Final = "standard"
+
+
+def against_imbalance(settings: Mapping[str, Any]) -> str:
+    """Return a sentence on what training with these settings does for rare classes.
+
+    Args:
+        settings: of a recipe, or all of a configuration; what is not set stands as in ``TrainConfig``.
+    """
+    done = []
+    weighting = settings.get("class_weighting", "balanced")
+    if weighting != "none":
+        done.append(f"weights the classes in the loss ({weighting})")
+    if settings.get("sampling_power"):
+        done.append(f"draws images of rare classes more often (sampling_power {settings['sampling_power']:g})")
+    if settings.get("logit_adjustment"):
+        done.append("adjusts the logits by the class priors")
+    if settings.get("decision") == "prior":
+        done.append("decides with offsets that favour rare classes")
+    name = settings.get("recipe", DEFAULT_RECIPE)
+    if not done:
+        return f"The settings of recipe {name} do nothing for rare classes: set class_weighting or sampling_power."
+    listed = done[0] if len(done) == 1 else f"{', '.join(done[:-1])} and {done[-1]}"
+    return f"Recipe {name} {listed}."

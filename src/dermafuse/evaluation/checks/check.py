@@ -32,6 +32,7 @@ def check_records(
     split: By | None = None,
     seed: int = 0,
     model: Path | None = None,
+    against_imbalance: str = "",
 ) -> dict[str, Any]:
     """Open every image and run all checks.
 
@@ -41,6 +42,7 @@ def check_records(
         split: judge the 80/20 split that training makes; ``None``: what an image-level one would leak.
         seed: of the split.
         model: RUN folder or bundle, whose embeddings help to find near-duplicates and whose vocabulary counts.
+        against_imbalance: what the training that would follow does for rare classes, a sentence.
 
     Returns:
         ``summarize(records)`` with ``unreadable`` (list of image_id, path, reason), ``leakage`` (of the split, or
@@ -78,6 +80,7 @@ def check_records(
         embeddings=None if bundle is None else _embeddings(bundle, records, images, report),
         vocabulary=None if bundle is None else _vocabulary(bundle),
         report=report,
+        against_imbalance=against_imbalance,
     )
     return {**found, **checked.to_dict()}
 
@@ -143,7 +146,7 @@ def describe(found: Mapping[str, Any]) -> list[RenderableType]:
 def _facts(found: Mapping[str, Any]) -> list[str]:
     missing = ", ".join(f"{name} {count:,}" for name, count in found["missing"].items()) or "no metadata columns"
     facts = [
-        f"Missing metadata: {missing}. Rows that cannot be used: {found['skipped']:,}. "
+        f"Metadata missing or unknown: {missing}. Rows that cannot be used: {found['skipped']:,}. "
         f"Images that cannot be opened: {len(found['unreadable']):,}."
     ]
     leaks = found["leakage"]

@@ -74,6 +74,7 @@ def check_data(
     embeddings: npt.NDArray[Any] | None = None,
     vocabulary: Mapping[str, Collection[str]] | None = None,
     report: Reporter | None = None,
+    against_imbalance: str = "",
 ) -> Checked:
     """Run every check.
 
@@ -86,8 +87,10 @@ def check_data(
         vocabulary: feature -> words that a model knows (`MetadataEncoder.vocabularies`); ``None``: those of
             HAM10000.
         report: who is told the progress.
+        against_imbalance: a sentence on what the training does for rare classes, where one is in sight
+            (`dermafuse.training.recipes.against_imbalance`).
     """
-    given = Given(records, split, images, embeddings, vocabulary, report or Silent())
+    given = Given(records, split, images, embeddings, vocabulary, report or Silent(), against_imbalance)
     findings: list[Finding] = []
     passed: dict[str, str] = {}
     left_out: dict[str, str] = {}

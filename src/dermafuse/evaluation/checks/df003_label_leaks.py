@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.evaluation.checks.findings import Finding
-from dermafuse.evaluation.checks.given import Given, is_missing
+from dermafuse.evaluation.checks.given import Given
 
 CODE: Final = "DF003"
 TITLE: Final = "Columns that give the diagnosis away"
@@ -79,7 +79,7 @@ def _columns(given: Given) -> dict[str, npt.NDArray[Any]]:
                 edges = np.unique(np.nanquantile(column, np.linspace(0, 1, _BINS + 1)[1:-1]))
                 bins = np.digitize(column, edges).astype(str)
                 found[str(name)] = np.where(column.isna(), "missing", bins)
-        elif not is_missing(column, categorical=False).all():
+        elif column.notna().any():
             found[str(name)] = column.fillna("missing").astype(str).to_numpy(dtype=object)
     if given.images is not None:
         sizes = given.images.sizes

@@ -31,6 +31,6 @@ def check(given: Given) -> Finding | None:
         f"There are {counts[most]:,} images of {most} and {counts[least]:,} of {least} ({ratio:.0f} to 1). A program "
         f"that always answers {most} would be right on {majority:.0%} of the images, so accuracy alone says "
         "little.".replace("%", " %"),
-        "Judge by balanced accuracy and per-class sensitivity; train with class weights (the recipes do).",
+        f"Judge by balanced accuracy and per-class sensitivity. {given.against_imbalance}".strip(),
         {"counts": counts, "ratio": ratio, "accuracy_of_the_commonest_class": majority},
     )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.evaluation.checks.findings import Finding
-from dermafuse.evaluation.checks.given import Given, is_missing, listed, share
+from dermafuse.evaluation.checks.given import Given, listed, share
 
 CODE: Final = "DF005"
 TITLE: Final = "Metadata missing more often in some diagnoses"
@@ -28,10 +28,10 @@ _DRAWS: Final = 9_999
 
 def check(given: Given) -> Finding | None:
     """Return which features are missing, and whether the label has to do with it."""
-    table = given.table[given.table["label"].notna()]
+    table = given.table
     measured = {}
     for name in given.features:
-        missing = is_missing(table[name], categorical=name in given.records.categorical)
+        missing = given.records.is_missing(name)
         if missing.any():
             measured[name] = _measure(table, missing)
     if not measured:
@@ -60,6 +60,10 @@ def check(given: Given) -> Finding | None:
 
 
 def _measure(table: pd.DataFrame, missing: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Count the rows without a value, and measure on the labelled ones whether the class has to do with it."""
+    images = int(missing.sum())
+    labelled = table["label"].notna().to_numpy(bool)
+    table, missing = table[labelled], missing[labelled]
     labels = table["label"].to_numpy()
     classes = sorted(set(labels))
     lesions = pd.DataFrame({"lesion": table["lesion_id"], "label": labels, "missing": missing})
@@ -68,7 +72,7 @@ def _measure(table: pd.DataFrame, missing: npt.NDArray[np.bool_]) -> dict[str, A
     gone = np.array([lesions.loc[lesions["label"] == code, "missing"].sum() for code in classes], dtype=np.int64)
     p, strength = association(gone, sizes)
     return {
-        "images": int(missing.sum()),
+        "images": images,
         "share_by_class": {code: float(missing[labels == code].mean()) for code in classes},
         "p": p,
         "cramers_v": strength,

@@ -6,13 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split
-from dermafuse.data.values import UNKNOWN
 from dermafuse.evaluation.checks.image_facts import ImageFacts
 from dermafuse.progress import Reporter, Silent
 
@@ -28,6 +26,8 @@ class Given:
         embeddings: (n, c) of any network; they help to find near-duplicates.
         vocabulary: feature -> words that a model knows; ``None``: the words of HAM10000.
         report: who is told the progress of the slow check.
+        against_imbalance: a sentence on what the training of the data does for rare classes; empty: no training
+            is in sight.
     """
 
     records: Records
@@ -36,6 +36,7 @@ class Given:
     embeddings: npt.NDArray[Any] | None = None
     vocabulary: Mapping[str, Collection[str]] | None = None
     report: Reporter = field(default_factory=Silent)
+    against_imbalance: str = ""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -46,12 +47,6 @@ class Given:
     def features(self) -> tuple[str, ...]:
         """Clinical features that come with the images."""
         return (*self.records.numeric, *self.records.categorical)
-
-
-def is_missing(column: pd.Series, *, categorical: bool) -> npt.NDArray[np.bool_]:
-    """Return (n,) which cells hold no value; in a category, ``unknown`` is none."""
-    missing: npt.NDArray[np.bool_] = np.array(column.isna(), dtype=np.bool_)
-    return missing | np.array(column.eq(UNKNOWN), dtype=np.bool_) if categorical else missing
 
 
 def share(part: int, whole: int) -> str:
