@@ -2,23 +2,33 @@
 
 It lies next to the table (or is any ``.toml``, named on the command line)::
 
-    table = "metadata.csv"            # required; relative to this file
-    image = "img_id"                  # required; column of image names, with or without suffix
+    table = "metadata.csv"            # relative to this file; or `folders`, where there is no table
+    folders = ["split", "label"]      # the folders below `images`, from the top, as columns of these names
+    image = "img_id"                  # required with a table; column of image names
     images = ["imgs_part_1", "more"]  # folder or folders, searched recursively; default: this file's folder
     extension = ".png"                # only files with this suffix; default: every known image suffix
-    label = "diagnostic"              # column of the diagnosis
+    label = "diagnostic"              # column of the diagnosis, or a list of one-hot columns
     lesion = "lesion_id"              # column of the lesion (or patient) that images share; optional
     source = "hospital"               # column of where an image comes from; optional
+    split = "split"                   # column that says train, validation or test; optional
+    fold = "fold"                     # column of the fold for cross-validation; optional
     numeric = ["age"]                 # numeric features: columns, or { feature = "column" }
     categorical = { sex = "gender" }  # categorical features, likewise
     classes = ["benign", "malignant"] # default: the seven codes of HAM10000
-    ignore = ["UNK"]                  # diagnoses whose rows are dropped (and counted)
+    ignore = ["UNK", "", "*"]         # diagnoses whose rows are dropped: "" is blank, "*" all that are no class
 
     [labels]                          # the table's diagnosis -> class
     NEV = "nv"
 
-    [values.sex]                      # a category of the table -> the category to learn from
+    [values.sex]                      # a category of the table -> the category to learn from ("": missing)
     F = "female"
+
+    [keep]                            # only rows where a column has one of these values
+    image_type = "dermoscopic"
+
+    [join]                            # a second table, such as labels per lesion
+    table = "ground_truth.csv"
+    on = "lesion_id"                  # the column that both have, or { here = "there" }
 
 Diagnoses and categories are compared without regard to case, and categories are kept in lower case, so that
 ``MALE`` and ``male`` are one. ``age`` is in years, 0 to 120. Empty cells (and ``NA``, ``NaN``, ``null``,
@@ -29,7 +39,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator, model_validator
 
@@ -53,6 +63,32 @@ def _as_mapping(value: Any) -> Any:
 
 
 Columns = Annotated[dict[str, str], BeforeValidator(_as_mapping)]
+Words = Annotated[list[str], BeforeValidator(_as_list)]
+
+#: What a given split may send a row to; ``""``: to no part.
+PARTS: Final = ("train", "validation", "test")
+
+#: In ``ignore``: all diagnoses that are no class.
+OTHERS: Final = "*"
+
+#: The column of image paths where folders stand for a table.
+FOLDER_IMAGE: Final = "image"
+
+
+class Join(BaseModel):
+    """A second table whose columns are added to the first."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    table: str
+    on: Annotated[dict[str, str], BeforeValidator(lambda value: {value: value} if isinstance(value, str) else value)]
+
+    @field_validator("on")
+    @classmethod
+    def _one_column(cls, value: dict[str, str]) -> dict[str, str]:
+        if len(value) != 1:
+            raise ValueError('one column is needed, such as "lesion_id" or { lesion_id = "case" }')
+        return value
 
 
 class TableDescription(BaseModel):
@@ -60,19 +96,24 @@ class TableDescription(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    table: str
-    image: str
-    images: Annotated[list[str], BeforeValidator(_as_list)] = ["."]
+    table: str | None = None
+    folders: Words = []
+    image: str | None = None
+    images: Words = ["."]
     extension: str | None = None
-    label: str | None = None
+    label: Words = []
     lesion: str | None = None
     source: str | None = None
+    split: str | None = None
+    fold: str | None = None
     numeric: Columns = {}
     categorical: Columns = {}
     classes: list[str] = list(CODES)
     ignore: list[str] = []
     labels: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
+    keep: dict[str, Words] = {}
+    join: Join | None = None
 
     @field_validator("extension")
     @classmethod
@@ -89,6 +130,35 @@ class TableDescription(BaseModel):
             raise ValueError("at least two different names are needed")
         return sorted(value)
 
+    @field_validator("folders", "label")
+    @classmethod
+    def _distinct_names(cls, value: list[str]) -> list[str]:
+        if not all(name.strip() for name in value) or len({name.lower() for name in value}) < len(value):
+            raise ValueError("each name must be there once, and none empty")
+        return value
+
+    @model_validator(mode="after")
+    def _rows_are_known(self) -> TableDescription:
+        if self.table is None and not self.folders:
+            raise ValueError("the key 'table' is missing (or 'folders', where the folders are the classes)")
+        if self.table is not None and self.folders:
+            raise ValueError("'table' and 'folders' exclude each other: the rows come from one of them")
+        if self.table is not None and self.image is None:
+            raise ValueError("the key 'image' is missing")
+        if self.folders and (self.image is not None or FOLDER_IMAGE in map(str.lower, self.folders)):
+            raise ValueError(f"with 'folders' the images name themselves: leave out '{FOLDER_IMAGE}'")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_known(self) -> TableDescription:
+        for word, part in self.values.get("split", {}).items():
+            if part not in (*PARTS, "") and "split" not in self.categorical:
+                raise ValueError(
+                    f"[values.split] sends '{word}' to '{part}', which is not one of {', '.join(PARTS)} "
+                    f'("" for no part).{nearest(part, PARTS)}'
+                )
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> TableDescription:
         for raw, code in self.labels.items():
@@ -97,16 +167,19 @@ class TableDescription(BaseModel):
                     f"[labels] sends '{raw}' to '{code}', which is not one of the classes "
                     f"{', '.join(self.classes)}.{nearest(code, self.classes)}"
                 )
-        told = {name.lower() for name in (self.label, self.lesion, self.image, "dx_type") if name}
+        own = (*self.label, self.lesion, self.image, self.split, self.fold, "dx_type")
+        told = {name.lower() for name in own if name}
         for feature, column in [*self.numeric.items(), *self.categorical.items()]:
             if feature in NEVER_FEATURES or column.lower() in told:
-                raise ValueError(f"'{column}' cannot be a feature: it names the image or comes with its diagnosis")
+                raise ValueError(
+                    f"'{column}' cannot be a feature: it names the image or its part, or comes with its diagnosis"
+                )
         if "age" in self.categorical:
             raise ValueError("'age' is in years: list it under numeric")
         for feature in set(self.numeric) & ({"sex", "localization"} | set(self.categorical)):
             raise ValueError(f"'{feature}' cannot be numeric: it is a category")
         for feature in self.values:
-            if feature not in self.categorical:
+            if feature not in self.categorical and not (feature == "split" and self.split):
                 raise ValueError(
                     f"[values.{feature}] is not a categorical feature.{nearest(feature, self.categorical)}"
                 )

@@ -3,87 +3,74 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.data.assemble import Draft, assemble
-from dermafuse.data.description import TableDescription, read_description
+from dermafuse.data.description import OTHERS, TableDescription, read_description
+from dermafuse.data.gather import gather
+from dermafuse.data.given_split import FOLD, SPLIT, TEST, read_folds, read_parts, split_notes
+from dermafuse.data.one_hot import marked_column
 from dermafuse.data.records import Records
-from dermafuse.data.scan import IMAGE_SUFFIXES, scan
-from dermafuse.data.tables import (
-    AGE_RANGE,
-    check_image_ids,
-    find_columns,
-    optional_text,
-    parse_numbers,
-    read_table,
-)
-from dermafuse.errors import ConfigError, DataError
+from dermafuse.data.scan import IMAGE_SUFFIXES
+from dermafuse.data.tables import AGE_RANGE, check_image_ids, find_columns, optional_text, parse_numbers
+from dermafuse.errors import ConfigError, examples
 
 
 def read_csv(path: Path, *, labelled: bool) -> Records:
-    """Read the table that a TOML file describes, and join it to its images.
+    """Read the table (or the folders) that a TOML file describes, and join it to its images.
 
     Raises:
         ConfigError: see `read_description`.
         DataError: see `dermafuse.data.readers.read_dataset`.
     """
     told = read_description(path)
-    home = path.parent
-    table = home / told.table
-    if not table.is_file():
-        raise DataError(f"The table {table}, named in {path.name}, does not exist; check the path.")
-    if labelled and told.label is None:
+    if labelled and not told.label:
         raise ConfigError(f"{path}: the key 'label' is missing; name the column of the diagnosis.")
-    found = scan(
-        [home / folder for folder in told.images],
-        suffixes=frozenset({told.extension}) if told.extension else IMAGE_SUFFIXES,
-    )
-    frame = read_table(table)
-    names = [told.image, told.label, told.lesion, told.source, *told.numeric.values(), *told.categorical.values()]
-    if not labelled and told.label is not None and told.label.lower() not in map(str.lower, frame.columns):
-        names.remove(told.label)
-    column = find_columns(frame, [name for name in names if name], table)
-
+    rows = gather(told, path)
+    frame, table = rows.frame, rows.table
+    column = find_columns(frame, _wanted(told, frame, labelled=labelled), table)
+    every = [_bare(str(name)) for name in frame[rows.image]]
     raw: list[str | None] = [None] * len(frame)
-    if told.label in column:
-        raw = optional_text(frame[column[told.label]])
-    ignored = {label.lower() for label in told.ignore}
-    dropped = pd.Series([label is not None and label.lower() in ignored for label in raw], dtype=bool)
-    names_of_images = [_bare(str(name)) for name in frame[column[told.image]]]
-    check_image_ids(names_of_images, table)
-    gone = frozenset(name for name, out in zip(names_of_images, dropped, strict=True) if out)
-    frame = frame[~dropped].reset_index(drop=True)
-    ids = [name for name in names_of_images if name not in gone]
-    notes: list[str] = []
-    if gone:
-        notes.append(f"{len(gone):,} row(s) are dropped, as `ignore` says ({', '.join(told.ignore)}).")
-    labels = _labels([label for label, out in zip(raw, dropped, strict=True) if not out], told, notes)
-
+    if set(told.label) <= column.keys():
+        # A blank is refused with all the others, after rows were dropped.
+        raw = _raw_labels(frame, [column[name] for name in told.label], every, table)
     text: dict[str, list[str | None]] = {
         feature: _categories(frame[column[name]], told.values.get(feature, {}))
         for feature, name in told.categorical.items()
     }
     if told.source is not None:
         text["source"] = optional_text(frame[column[told.source]])
-    return assemble(
+    text |= _given(told, frame, column, table)
+    notes = list(rows.notes)
+    keep = _kept_rows(raw, text.get(SPLIT), told, notes, labelled=labelled)
+    ids = [name for name, stays in zip(every, keep, strict=True) if stays]
+    check_image_ids(ids, table)
+    frame = frame[keep].reset_index(drop=True)
+    records = assemble(
         Draft(
             table=table,
             ids=ids,
-            labels=labels,
+            labels=_labels([label for label, stays in zip(raw, keep, strict=True) if stays], told, notes),
             lesions=[] if told.lesion is None else optional_text(frame[column[told.lesion]]),
-            text=text,
+            text={
+                name: [value for value, stays in zip(values, keep, strict=True) if stays]
+                for name, values in text.items()
+            },
             numbers={
                 feature: parse_numbers(
                     list(frame[column[name]]), ids, name, table, AGE_RANGE if feature == "age" else None
                 )
                 for feature, name in told.numeric.items()
             },
-            dropped=gone,
+            dropped=frozenset([*every, *map(_bare, rows.left_out)]) - frozenset(ids),
             notes=notes,
         ),
-        found,
+        rows.found,
         layout="csv",
         root=path,
         labelled=labelled,
@@ -91,6 +78,70 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
         numeric=tuple(told.numeric),
         categorical=tuple(told.categorical),
     )
+    return replace(records, notes=(*records.notes, *split_notes(records, told.split, told.fold)))
+
+
+def _wanted(told: TableDescription, frame: pd.DataFrame, *, labelled: bool) -> list[str]:
+    """Return the columns that are needed; those of the label only where they must be, or are all there."""
+    names = [told.lesion, told.source, told.split, told.fold, *told.numeric.values(), *told.categorical.values()]
+    there = {str(name).lower() for name in frame.columns}
+    if labelled or {name.lower() for name in told.label} & there:
+        names += told.label
+    return [name for name in names if name]
+
+
+def _raw_labels(frame: pd.DataFrame, columns: list[str], ids: list[str], table: Path) -> list[str | None]:
+    """Return the diagnoses as the table has them: one column of words, or the marked one of several."""
+    if len(columns) == 1:
+        return optional_text(frame[columns[0]])
+    return marked_column(frame, columns, ids, table, required=False)
+
+
+def _given(
+    told: TableDescription, frame: pd.DataFrame, column: dict[str, str], table: Path
+) -> dict[str, list[str | None]]:
+    """Return the columns of a given split and given folds."""
+    given: dict[str, list[str | None]] = {}
+    if told.split is not None:
+        values = optional_text(frame[column[told.split]])
+        given[SPLIT] = read_parts(values, told.values.get("split", {}), told.split, table)
+    if told.fold is not None:
+        values = optional_text(frame[column[told.fold]])
+        given[FOLD], parts = read_folds(values, given.get(SPLIT, []))
+        if SPLIT in given or TEST in parts:
+            given[SPLIT] = parts
+    return given
+
+
+def _kept_rows(
+    raw: list[str | None],
+    parts: list[str | None] | None,
+    told: TableDescription,
+    notes: list[str],
+    *,
+    labelled: bool,
+) -> npt.NDArray[np.bool_]:
+    """Return which rows stay, (n,), after what ``ignore`` drops and test rows without a diagnosis; both are noted."""
+    ignored = {label.lower() for label in told.ignore}
+    known = {name.lower() for name in (*told.classes, *told.labels)}
+    dropped: Counter[str] = Counter()
+    blind = 0
+    keep = np.ones(len(raw), bool)
+    for row, label in enumerate(raw):
+        word = "" if label is None else label.lower()
+        out = word in ignored or (OTHERS in ignored and word != "" and word not in known)
+        if out:
+            dropped[label or "no diagnosis"] += 1
+        elif labelled and label is None and parts is not None and parts[row] in (TEST, None):
+            blind += 1
+            out = True
+        keep[row] = not out
+    if dropped:
+        listed = examples([f"{name} {count:,}" for name, count in dropped.most_common()], limit=8)
+        notes.append(f"{dropped.total():,} row(s) are dropped, as `ignore` says: {listed}.")
+    if blind:
+        notes.append(f"{blind:,} row(s) of the test part have no diagnosis and are left out.")
+    return keep
 
 
 def _bare(name: str) -> str:

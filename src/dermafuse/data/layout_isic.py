@@ -19,10 +19,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
 from dermafuse.data.assemble import Draft, assemble
+from dermafuse.data.one_hot import marked_column
 from dermafuse.data.records import Records
 from dermafuse.data.scan import Scan
 from dermafuse.data.tables import (
@@ -173,16 +173,10 @@ def _one_hot(path: Path, required: tuple[str, ...], *, labelled: bool) -> dict[s
     column = find_columns(frame, ["image", *names], path)
     ids = [str(name) for name in frame[column["image"]]]
     check_image_ids(ids, path)
-    values = np.column_stack([parse_numbers(list(frame[column[name]]), ids, name, path) for name in names])
-    values = values.reshape(len(ids), len(names))
-    total = values.sum(axis=1)  # (n,)
-    wrong = ~np.isin(values, (0.0, 1.0)).all(axis=1) | (total > 1) | ((total == 0) if labelled else False)
-    if wrong.any():
-        shown = examples([ids[row] for row in np.flatnonzero(wrong)])
-        raise DataError(
-            f"{path}: {int(wrong.sum()):,} row(s) do not mark exactly one diagnosis with 1 ({shown}); mend them."
-        )
-    marked = [names[best] if some else "" for best, some in zip(values.argmax(axis=1), total > 0, strict=True)]
+    columns = [column[name] for name in names]
+    spelt = dict(zip(columns, names, strict=True))
+    found = marked_column(frame, columns, ids, path, required=labelled)
+    marked = ["" if name is None else spelt[name] for name in found]
     return dict(zip(ids, marked, strict=True))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from dermafuse.data.given_split import training_part
 from dermafuse.data.layout_csv import read_csv
 from dermafuse.data.layout_ham import find_ham, read_ham
 from dermafuse.data.layout_isic import find_isic, read_isic
@@ -20,7 +21,7 @@ from dermafuse.data.scan import Scan, scan, scan_images
 from dermafuse.errors import DataError, examples
 from dermafuse.files import existing_folder
 
-__all__ = ["DESCRIPTION", "read_dataset", "scan_images"]
+__all__ = ["DESCRIPTION", "read_dataset", "read_training_data", "scan_images"]
 
 #: The file that describes a custom table, where it lies in the data folder.
 DESCRIPTION: Final = "dermafuse.toml"
@@ -66,6 +67,15 @@ def read_dataset(root: Path, *, labelled: bool = True) -> Records:
     if isic is not None:
         return read_isic(isic, found, root, labelled=labelled)
     raise DataError(f"{root} {_state(found, root)}; expected is {_KNOWN}.")
+
+
+def read_training_data(root: Path) -> Records:
+    """Read a data set to learn from: without the test part of a given split (`dermafuse.data.given_split`).
+
+    Raises:
+        DataError, ConfigError: as `read_dataset`.
+    """
+    return training_part(read_dataset(root))
 
 
 def _state(found: Scan, root: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.errors import DermafuseError
 from dermafuse.evaluation.enrich import class_codes, read_metrics
@@ -112,7 +112,7 @@ def _training_set(run: Path, metrics: Mapping[str, Any], rows: Mapping[str, Rows
     path = run / "config.toml"
     try:
         named = tomllib.loads(path.read_text(encoding="utf-8"))["data"]
-        records = read_dataset(Path(named))
+        records = read_training_data(Path(named))
     except (OSError, ValueError, KeyError, DermafuseError) as error:
         return None, f"The training images are not known: {error}"
     held = {image for part in rows.values() for image in part.image_id}

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split, leakage, make_split
 from dermafuse.errors import DataError
@@ -22,6 +22,7 @@ from dermafuse.training.config import TrainConfig
 from dermafuse.training.decision_rule import decide
 from dermafuse.training.fit import predict_logits
 from dermafuse.training.pipeline import Rows
+from dermafuse.training.prepare import choose_split
 from dermafuse.training.train_once import Division, Trained, train_once
 
 #: The figures that an audit reports.
@@ -72,7 +73,7 @@ def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
     Raises:
         DataError: the data do not name their lesions.
     """
-    records = read_dataset(Path(config.data))
+    records = read_training_data(Path(config.data))
     if not records.has_lesions:
         raise DataError(f"{config.data} does not name its lesions, so leakage cannot be measured.")
     fraction = config.validation_fraction
@@ -141,10 +142,10 @@ def audit_metadata(config: TrainConfig, report: Reporter) -> dict[str, Any]:
     Raises:
         DataError: the data set has no metadata.
     """
-    records = read_dataset(Path(config.data))
+    records = read_training_data(Path(config.data))
     if not records.has_metadata:
         raise DataError(f"{config.data} has no metadata, so there is nothing to compare.")
-    split = make_split(records, by=config.split, seed=config.seed, fraction=config.validation_fraction)
+    split = choose_split(records, config, None)
     models = {}
     for name, fusion in (("fused", config.fusion), ("image_only", "image_only"), ("metadata_only", "metadata_only")):
         report.say(f"Metadata audit: {name}")

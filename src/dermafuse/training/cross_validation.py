@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dermafuse import __version__
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers import read_training_data
 from dermafuse.errors import ConfigError, OutputError
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.intervals import cluster_bootstrap
@@ -66,7 +66,7 @@ def cross_validate(
     table = pd.concat(tables).sort_values("image_id")
     metrics = joint_metrics(folders, table, config)
     rows = rows_of_table(table, tuple(metrics["data"]["classes"]))
-    metrics = enriched(metrics, rows, read_dataset(Path(config.data)), seed=config.seed)
+    metrics = enriched(metrics, rows, read_training_data(Path(config.data)), seed=config.seed)
     write_atomic(out / "predictions.csv", table.to_csv(index=False, float_format="%.7g"))
     # Last: a folder with metrics.json is a finished cross-validation.
     write_json(out / "metrics.json", metrics)

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermafuse import __version__
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split, leakage, make_folds
 from dermafuse.errors import DataError
@@ -82,7 +82,7 @@ def train_ensemble(
     report = report or Silent()
     started = time.perf_counter()
     checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
-    records = read_dataset(Path(config.data))
+    records = read_training_data(Path(config.data))
     split = choose_split(records, config, fold)
     trained = _train_members(records, split, config, checkpoints / "members", report)
     classes = records.classes

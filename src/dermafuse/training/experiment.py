@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse import __version__
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.errors import OutputError
 from dermafuse.evaluation.checks.data_checks import check_data
@@ -95,7 +95,7 @@ def train_run(
     clock = _Clock()
     checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
     plan_network(config)  # refuses what cannot be built before any image is read
-    records = read_dataset(Path(config.data))
+    records = read_training_data(Path(config.data))
     for note in records.notes:
         report.say(note)
     warnings = announcements(config, records)

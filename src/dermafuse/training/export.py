@@ -125,11 +125,11 @@ def _export_openvino(
 
     more: dict[str, Any] = {"precision": "f32"}
     if data is not None:
-        from dermafuse.data.readers import read_dataset
+        from dermafuse.data.readers import read_training_data
         from dermafuse.runtime.quantize import quantize
         from dermafuse.runtime.quantize_gate import figures, split_rows
 
-        calibration, validation = split_rows(run, bundle, read_dataset(data).table)
+        calibration, validation = split_rows(run, bundle, read_training_data(data).table)
         quantized = quantize(bundle, calibration, validation, report)
         more = {"precision": "int8", "int8": quantized.report}
         card = (

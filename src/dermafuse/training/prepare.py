@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dermafuse.data.given_split import given_folds, given_split
 from dermafuse.data.images import load_image
 from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.data.records import Records
@@ -65,7 +66,10 @@ class Prepared:
 
 
 def choose_split(records: Records, config: TrainConfig, fold: int | None) -> Split:
-    """Return the split of the configuration: one 80/20 split, or fold ``fold`` (from 0) of ``config.folds``."""
+    """Return one 80/20 split, or fold ``fold`` (from 0) of ``config.folds``: as the data give it, else drawn."""
+    given = given_split(records) if fold is None else given_folds(records, config.folds)
+    if given is not None:
+        return given if isinstance(given, Split) else given[fold or 0]
     if fold is None:
         return make_split(records, by=config.split, seed=config.seed, fraction=config.validation_fraction)
     return make_folds(records, by=config.split, k=config.folds, seed=config.seed)[fold]

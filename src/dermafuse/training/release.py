@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers import read_training_data
 from dermafuse.data.splits import Split
 from dermafuse.errors import DataError
 from dermafuse.evaluation.fit_uncertainty import fit_flag
@@ -51,7 +51,7 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
         DataError: the data are not those of the cross-validation.
     """
     config, metrics, folds = finished.config, finished.metrics, finished.training
-    records = read_dataset(Path(config.data))
+    records = read_training_data(Path(config.data))
     rows = read_rows(finished.folder / "predictions.csv", records.classes)["validation"]
     if set(rows.image_id) != set(records.table["image_id"]):
         raise DataError(f"{config.data} is no longer the data set that {finished.folder} saw; train the folds again.")

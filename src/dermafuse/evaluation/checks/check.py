@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from dermafuse.data.given_split import given_split
 from dermafuse.data.images import load_image
 from dermafuse.data.records import Records, summarize
 from dermafuse.data.splits import By, leakage, make_split
@@ -59,7 +60,9 @@ def check_records(
         from dermafuse.runtime.bundle import read_bundle
 
         bundle = read_bundle(model)
-    used = None if split is None else make_split(records, by=split, seed=seed)
+    # What the data give is what training uses, whatever --split says.
+    given = given_split(records)
+    used = given or (None if split is None else make_split(records, by=split, seed=seed))
     with report.bar("Opening images", len(records), "images") as advance:
         images = read_images(records, advance)
     found["unreadable"] = [
@@ -72,7 +75,8 @@ def check_records(
     except DataError as error:
         found["leakage"] = None
         found["notes"].append(f"No split could be made: {error}")
-    found["split"] = {"by": split or "image", "seed": seed, "given": split is not None}
+    by = split or "image" if given is None else "the data's own column"
+    found["split"] = {"by": by, "seed": seed, "given": used is not None}
     checked = check_data(
         records,
         split=used,
