@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dermafuse import __version__
-from dermafuse.commands import cache, check, demo, evaluate, explain, export, predict, release, report, train
+from dermafuse.commands import cache, check, compare, demo, evaluate, explain, export, predict, release, report, train
 from dermafuse.commands.parsing import VerbParser
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import DermafuseError
 
-VERBS = (check, train, evaluate, report, predict, explain, export, release, cache, demo)
+VERBS = (check, train, evaluate, compare, report, predict, explain, export, release, cache, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,11 +10,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import platformdirs
 
 from dermafuse.errors import DataError, OutputError
+
+#: A folder that holds one of these was made by dermafuse.
+_OWN: Final = ("config.toml", "metrics.json", "manifest.json", "checkpoints", "compare.json")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -74,7 +77,7 @@ def check_output_folder(out: Path, *, overwrite: bool) -> None:
     if out.exists() and any(out.iterdir()):
         if not overwrite:
             raise OutputError(f"{out} exists already; add --overwrite to replace it, or choose another --out.")
-        if not any((out / name).exists() for name in ("config.toml", "metrics.json", "manifest.json", "checkpoints")):
+        if not any((out / name).exists() for name in _OWN):
             raise OutputError(f"{out} was not made by dermafuse, so --overwrite will not replace it.")
     parent = out.absolute().parent
     try:
