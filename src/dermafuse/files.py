@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +21,38 @@ from dermafuse.errors import DataError, OutputError
 
 #: A folder that holds one of these was made by dermafuse.
 _OWN: Final = ("config.toml", "metrics.json", "manifest.json", "checkpoints", "compare.json")
+
+
+#: Opening never waits (for the writer of a pipe, say), never becomes our terminal, and never translates line ends.
+_NEVER_WAIT: Final = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+
+
+def open_regular(path: str | Path) -> io.FileIO:
+    """Open a regular file for reading, unbuffered: the one way to whatever a person or a table names.
+
+    A pipe, a socket or a device could keep us waiting for ever, or never end.
+
+    Raises:
+        OSError: not there, not readable, a folder, or not a regular file (said in ``strerror``).
+        ValueError: a NUL byte in the path.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _NEVER_WAIT)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file but a pipe or a device", str(path))
+        return io.FileIO(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Return the content of a regular file; raises as `open_regular`."""
+    with open_regular(path) as stream:
+        return stream.readall()
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
