@@ -22,7 +22,6 @@ from dermafuse.errors import DataError, OutputError
 #: A folder that holds one of these was made by dermafuse.
 _OWN: Final = ("config.toml", "metrics.json", "manifest.json", "checkpoints", "compare.json")
 
-
 #: Opening never waits (for the writer of a pipe, say), never becomes our terminal, and never translates line ends.
 _NEVER_WAIT: Final = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 

@@ -23,7 +23,7 @@ from dermafuse.errors import DataError
 from dermafuse.files import open_regular
 
 if TYPE_CHECKING:
-    from _csv import _reader
+    from _csv import Reader
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 _NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -120,7 +120,11 @@ class TableFile:
                     cells, unreadable = _tidy_all(cells)
                     if not any(cells):
                         continue
-                    problem = f"not {self.encoding[:6].upper()} text, as other lines are" if unreadable else None
+                    problem = (
+                        f"not {self.encoding.upper().removesuffix('-SIG')} text, as other lines are"
+                        if unreadable
+                        else None
+                    )
                     if len(cells) != width:
                         if len(cells) < width or any(cells[width:]):
                             where = f"line {self.above + 1}" if self.above else "the first line"
@@ -267,7 +271,7 @@ def _sample(stream: io.TextIOWrapper) -> list[str]:
     return lines
 
 
-def _records(stream: io.TextIOWrapper, above: int, delimiter: str) -> _reader:
+def _records(stream: io.TextIOWrapper, above: int, delimiter: str) -> Reader:
     for _ in range(above):
         stream.readline()
     return csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True)
