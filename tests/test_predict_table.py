@@ -94,7 +94,7 @@ def test_bad_rows_are_listed_with_reasons_and_do_not_stop_the_run(predictor, ima
     rows = read(tmp_path / "o.csv")
     errors = [row["error"] for row in rows]
     assert [bool(error) for error in errors] == [False, *[True] * 8, False]
-    words = ["", "gone.jpg", "broken.jpg", "'abc'", "500", "2 cells", "names no image", "iÿ4.jpg", "passwd", ""]
+    words = ["", "gone.jpg", "broken.jpg", "'abc'", "500", "2 cells", "names no image", "UTF-8", "passwd", ""]
     for error, word in zip(errors, words, strict=True):
         assert word in error
     assert rows[-1]["missing"] == "age|sex|localization"
@@ -361,3 +361,25 @@ def test_any_bytes_as_a_table_end_in_an_output_or_a_clear_refusal(predictor, tmp
             predict_table(predictor, table, tmp_path / f"{number}.out.csv")
         except DermafuseError as error:
             str(error).encode()
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_cells_like_formulas_are_marked_for_spreadsheets_where_that_is_asked(predictor, tmp_path, safe):
+    table = tmp_path / "table.csv"
+    names = ["=1+2.jpg", "-2.5", "@x.jpg", "+cmd|' /C calc'!A0", "plain.jpg", "a\x1b[2Jb.jpg"]
+    table.write_text("image\n" + "".join(f'"{name}"\n' for name in names))
+    out = tmp_path / "out.csv"
+    predict_table(predictor, table, out, spreadsheet_safe=safe)
+    with out.open(newline="") as stream:
+        written = [row["image"] for row in csv.DictReader(stream)]
+    mark = "'" if safe else ""
+    assert written == [
+        f"{mark}=1+2.jpg",
+        "-2.5",
+        f"{mark}@x.jpg",
+        f"{mark}+cmd|' /C calc'!A0",
+        "plain.jpg",
+        "a\\x1b[2Jb.jpg",
+    ]
+    assert out.read_bytes().isascii()
+    assert b"\x1b" not in out.read_bytes()

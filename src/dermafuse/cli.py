@@ -3,41 +3,77 @@
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 
 from dermafuse import __version__
-from dermafuse.commands import cache, check, compare, demo, evaluate, explain, export, predict, release, report, train
+from dermafuse.commands import cache, check, demo, evaluate, explain, export, predict, release, report, train
 from dermafuse.commands.parsing import VerbParser
 from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.endings import Terminated, drop_stdout, outside_fault, signals_as_interrupts
 from dermafuse.errors import DermafuseError
+from dermafuse.printable import plain, usable_streams
 
-VERBS = (check, train, evaluate, compare, report, predict, explain, export, release, cache, demo)
+VERBS = (check, train, evaluate, report, predict, explain, export, release, cache, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit status: 0 done, 2 a mistake that the user can mend, 130 interrupted."""
+    """Run one verb; return the exit status.
+
+    0: done. 1: the verb says what failed. 2: a mistake that the user can mend, or a fault of disk or memory.
+    130, 143, 129: ended by Ctrl-C, SIGTERM or SIGHUP.
+    """
+    usable_streams()
     given = sys.argv[1:] if argv is None else list(argv)
     if not given:  # to a newcomer the way in, to a script that lost its verb still a mistake
         parser().print_help(sys.stderr)
         return 2
-    arguments = parser().parse_args(given)
     try:
-        handler: Callable[[argparse.Namespace], int] = arguments.handler
-        return handler(arguments)
+        arguments = parser().parse_args(given)
+    except SystemExit:  # --help, --version
+        _flush_or_drop()
+        raise
+    try:
+        with signals_as_interrupts():
+            handler: Callable[[argparse.Namespace], int] = arguments.handler
+            status = handler(arguments)
+            sys.stdout.flush()  # a full disk is an error now, and not one after the end
+            return status
     except DermafuseError as error:
         if arguments.debug:
             raise
-        print(f"dermafuse: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dermafuse: interrupted; what was finished is kept (train: continue with --resume).", file=sys.stderr)
-        return 130
+        return _refused(" ".join(str(error).split()))
+    except KeyboardInterrupt as error:
+        ended = "terminated" if isinstance(error, Terminated) else "interrupted"
+        _say(f"{ended}; what was finished is kept (train: continue with --resume).")
+        return error.status if isinstance(error, Terminated) else 130
     except BrokenPipeError:
-        # The reader (head, less) has gone: not an error. Python would complain again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()  # the reader (head, less) has gone: not an error
         return 0
+    except Exception as error:
+        said = outside_fault(error)
+        if said is None or arguments.debug:
+            raise
+        return _refused(said)
+
+
+def _refused(sentence: str) -> int:
+    _say(sentence)
+    _flush_or_drop()
+    return 2
+
+
+def _flush_or_drop() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_stdout()
+
+
+def _say(sentence: str) -> None:
+    with contextlib.suppress(OSError):  # where stderr takes nothing, the status has to do
+        print(f"dermafuse: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -43,6 +43,10 @@ class Silent:
         yield lambda done: None
 
 
+#: For those who are told nothing.
+SILENT: Final = Silent()
+
+
 class Terminal:
     """Writes to stderr with rich; bars turn into plain lines where stderr is not a terminal."""
 

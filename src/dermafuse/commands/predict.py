@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, DermafuseError
+from dermafuse.printable import csv_line, plain
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -39,6 +39,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--age", metavar="YEARS", help="for IMAGE...")
     verb.add_argument("--sex", help="for IMAGE...")
     verb.add_argument("--localization", metavar="SITE", help="for IMAGE...")
+    verb.add_argument(
+        "--spreadsheet-safe", action="store_true", help="in CSV: mark cells that a spreadsheet would take for a formula"
+    )
     verb.add_argument("--views", type=int, choices=(1, 8), default=1, help="8: average over flips and quarter turns")
     verb.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto")
     verb.add_argument("--resume", action="store_true", help="continue an interrupted --csv run")
@@ -78,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 def announce(predictor: Any) -> None:
     """Say on stderr what must be known of this model (synthetic data, random weights), and what it is not for."""
     for text in predictor.bundle.info.get("announcements", ()):
-        print(text, file=sys.stderr)
+        print(plain(text), file=sys.stderr)
     print(DISCLAIMER, file=sys.stderr)
 
 
@@ -98,22 +101,18 @@ def _images(predictor: Any, images: list[Path], arguments: argparse.Namespace) -
     if arguments.json:
         _write(json.dumps(rows, indent=2) + "\n", arguments)
     else:
-        _write(_as_csv(rows, predictor.classes), arguments)
+        _write(_as_csv(rows, predictor.classes, spreadsheet=arguments.spreadsheet_safe), arguments)
     for answer in failed:
-        print(f"dermafuse: {answer}", file=sys.stderr)
+        print(f"dermafuse: {plain(answer)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _as_csv(rows: list[dict[str, Any]], classes: tuple[str, ...]) -> str:
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _as_csv(rows: list[dict[str, Any]], classes: tuple[str, ...], *, spreadsheet: bool) -> str:
     flags = ("prediction_set", "out_of_distribution", "missing", "error")
-    writer.writerow(["image", "predicted", *(f"p_{code}" for code in classes), "malignant", *flags])
+    lines = [["image", "predicted", *(f"p_{code}" for code in classes), "malignant", *flags]]
     for row in rows:
         chances = row.get("probabilities", {})
-        writer.writerow(
+        lines.append(
             [
                 row["image"],
                 row.get("label", ""),
@@ -125,7 +124,7 @@ def _as_csv(rows: list[dict[str, Any]], classes: tuple[str, ...]) -> str:
                 row.get("error", ""),
             ]
         )
-    return text.getvalue()
+    return "".join(csv_line(cells, spreadsheet=spreadsheet) for cells in lines)
 
 
 def _write(text: str, arguments: argparse.Namespace) -> None:
@@ -159,6 +158,7 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
             image_root=arguments.image_root,
             extension=arguments.extension,
             views=arguments.views,
+            spreadsheet_safe=arguments.spreadsheet_safe,
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             progress=advance,
@@ -171,8 +171,6 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
     print(f"{done.predicted:,} of {done.rows:,} rows predicted into {done.out} ({rate:,.0f} rows/s).")
     if done.failed:
         print(f"{done.failed:,} rows have no prediction; the reasons are in {done.skipped}.")
-    for note in done.notes:
-        print(note)
     if done.absent:
         print(f"No column for {', '.join(done.absent)}: predicted as unknown.")
     return 0

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from dermafuse.errors import WeightsError
 from dermafuse.models.file_digest import digest
 from dermafuse.models.specs import BackboneSpec
+from dermafuse.temporaries import scratch_folder
 
 Statistics = npt.NDArray[np.float32]
 
@@ -121,8 +122,8 @@ def load_published(model: keras.Model, backbone: BackboneSpec, path: Path) -> No
     """
     try:
         # Keras chooses its reader by the file's name, and a user's copy may have any.
-        with tempfile.TemporaryDirectory(prefix="dermafuse-") as folder:
-            copy = Path(folder) / backbone.weights.file
+        with scratch_folder() as folder:
+            copy = folder / backbone.weights.file
             shutil.copyfile(path, copy)
             model.load_weights(copy)
     except (OSError, ValueError, KeyError) as error:

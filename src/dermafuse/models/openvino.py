@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import keras
 import numpy as np
 import openvino as ov
 import tensorflow as tf
+
+from dermafuse.temporaries import scratch_folder
 
 #: Attribute of an IR layer that keeps it in float32 whatever precision the rest is compiled for.
 _PRECISE: Final = {"name": "precise", "version": "0"}
@@ -109,8 +109,8 @@ def with_float32_start(model: ov.Model, until: str, *, keep: bool = False) -> ov
     rest = [result for result in results if keep or until not in result.get_output_tensor(0).get_names()]
     kept = ov.Model(rest, model.get_parameters(), model.get_friendly_name())
     # Python cannot set this attribute on a node, the IR can: out to XML, marked there, and back.
-    with tempfile.TemporaryDirectory(prefix="dermafuse-") as folder:
-        path = Path(folder) / "model.xml"
+    with scratch_folder() as folder:
+        path = folder / "model.xml"
         ov.save_model(kept, path, compress_to_fp16=False)
         tree = ET.parse(path)  # noqa: S314 - written by ourselves a line above
         for layer in tree.iterfind("layers/layer"):

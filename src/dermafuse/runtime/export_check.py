@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.engine import Engine
 from dermafuse.runtime.prediction import Query
 from dermafuse.runtime.predictor import Predictor
+from dermafuse.temporaries import scratch_folder
 
 Floats = npt.NDArray[np.float64]
 
@@ -157,5 +157,5 @@ def _folder(data: Path | None) -> Iterator[Path]:
         return
     from dermafuse.data.synthetic import write_synthetic
 
-    with tempfile.TemporaryDirectory() as scratch:
-        yield write_synthetic(Path(scratch) / "generated", lesions=COUNT, seed=0, size=(200, 150))
+    with scratch_folder() as scratch:
+        yield write_synthetic(scratch / "generated", lesions=COUNT, seed=0, size=(200, 150))

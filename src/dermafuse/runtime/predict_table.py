@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dermafuse.errors import ConfigError, DermafuseError, OutputError, nearest
-from dermafuse.files import open_regular, write_json
+from dermafuse.files import write_json
 from dermafuse.runtime.ordered import ordered_map
 from dermafuse.runtime.prediction import Prediction, Query, Views
 from dermafuse.runtime.predictor import Predictor
@@ -36,7 +36,6 @@ class TableSummary:
         failed: rows without one; each is in ``skipped`` with its reason.
         resumed: rows that an earlier, interrupted run had done.
         absent: metadata fields of the model that the table has no column for.
-        notes: sentences on how the table was read and its images were found.
         out: the output.
         skipped: CSV of the failed rows (``row``, ``image``, ``reason``); ``None`` where there are none.
         seconds: wall time of this run.
@@ -47,7 +46,6 @@ class TableSummary:
     failed: int
     resumed: int
     absent: tuple[str, ...]
-    notes: tuple[str, ...]
     out: Path
     skipped: Path | None
     seconds: float
@@ -63,6 +61,7 @@ def predict_table(
     image_root: Path | str | None = None,
     extension: str | None = None,
     views: Views = 1,
+    spreadsheet_safe: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -79,6 +78,7 @@ def predict_table(
         out: ``.csv``, ``.jsonl`` or ``.parquet`` (needs pyarrow).
         image_column, columns, image_root, extension: see `TableReader`.
         views: 8 averages over flips and quarter turns.
+        spreadsheet_safe: put ``'`` before cells of a CSV that a spreadsheet would take for a formula.
         resume: continue an interrupted run of the same table, model and options.
         overwrite: replace ``out`` and what an interrupted run left.
         progress: called with the number of rows done since the last call, those of an earlier run included.
@@ -106,6 +106,7 @@ def predict_table(
         "columns": [reader.columns.image, dict(reader.columns.fields)],
         "views": views,
         "format": kind,
+        "spreadsheet_safe": spreadsheet_safe,
     }
     partial = out.with_name(out.name + ".partial")
     state = out.with_name(out.name + ".partial.json")
@@ -117,7 +118,7 @@ def predict_table(
         except OSError as error:
             raise OutputError(f"Cannot make {out.parent}: {error.strerror}; choose another --out.") from error
         write_json(state, identity)
-    with OutputTable(partial, names, kind, resume=resume) as output:
+    with OutputTable(partial, names, kind, resume=resume, spreadsheet=spreadsheet_safe) as output:
         rows = iter(reader)
         _check_done(output, islice(rows, output.done), table)
         resumed = output.done
@@ -140,7 +141,6 @@ def predict_table(
         failed=failed,
         resumed=resumed,
         absent=reader.columns.absent,
-        notes=reader.notes(),
         out=out,
         skipped=output.skipped if failed else None,
         seconds=time.monotonic() - started,
@@ -148,17 +148,13 @@ def predict_table(
 
 
 def count_rows(table: Path | str) -> int:
-    """Return about how many rows a table has (its lines but the first), for a progress bar; 0 where unreadable."""
+    """Return about how many rows a table has (its lines but the first), for a progress bar."""
     lines = 0
-    last = b"\n"
-    try:
-        with open_regular(table) as stream:
-            while chunk := stream.read(1 << 20):
-                lines += chunk.count(b"\n") or chunk.count(b"\r")
-                last = chunk[-1:]
-    except (OSError, ValueError):
-        return 0  # whoever reads it says why
-    return max(0, lines - 1 + (last not in b"\r\n"))
+    with Path(table).open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            lines += chunk.count(b"\n")
+            last = chunk[-1:]
+    return max(0, lines - 1 + (lines > 0 and last != b"\n"))
 
 
 def _predict_rows(
@@ -237,7 +233,7 @@ def _check_done(output: OutputTable, rows: Iterator[Row], table: Path) -> None:
     names = iter(output.names_done())
     for row in rows:
         name = next(names)
-        if row.name != name:
+        if output.written_name(row.name) != name:
             raise OutputError(
                 f"{table} has changed since the interrupted run (row {row.number} is '{row.name}', was '{name}'); "
                 "use --overwrite to begin again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib
 import io
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO, Final
 
 from dermafuse.errors import OutputError
 from dermafuse.files import sync_folder
+from dermafuse.printable import csv_line, for_spreadsheet, plain
+from dermafuse.temporaries import temporary_folder
 
 _SKIPPED_COLUMNS: Final = ("row", "image", "reason")
 
@@ -34,6 +37,7 @@ class OutputTable:
         columns: their names.
         kind: ``.jsonl``, or else CSV (parquet is converted from it at the end).
         resume: keep the complete rows that ``partial`` holds.
+        spreadsheet: mark cells that a spreadsheet would take for a formula.
 
     Attributes:
         done: rows in ``partial``.
@@ -44,10 +48,13 @@ class OutputTable:
         OutputError: the files cannot be written, or ``partial`` is not the output of such a run.
     """
 
-    def __init__(self, partial: Path, columns: Sequence[str], kind: str, *, resume: bool) -> None:
+    def __init__(
+        self, partial: Path, columns: Sequence[str], kind: str, *, resume: bool, spreadsheet: bool = False
+    ) -> None:
         self._partial = partial
         self._columns = tuple(columns)
         self._json = kind == ".jsonl"
+        self._spreadsheet = spreadsheet and not self._json
         self.skipped = partial.with_name(partial.name.removesuffix(".partial") + ".skipped.csv")
         self._skipped_partial = self.skipped.with_name(self.skipped.name + ".partial")
         self.done = self.failed = 0
@@ -55,7 +62,7 @@ class OutputTable:
             partial.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self._open(resume)
             self._list: BinaryIO = self._skipped_partial.open("wb")
-            self._list.write(_csv_line(_SKIPPED_COLUMNS))
+            self._list.write(self._line(_SKIPPED_COLUMNS))
             for cells in self._rows_done():
                 self.done += 1
                 if cells.get("error"):
@@ -70,8 +77,9 @@ class OutputTable:
         try:
             self.flush()
         finally:
-            self._stream.close()
-            self._list.close()
+            for stream in (self._stream, self._list):
+                with contextlib.suppress(OSError):  # flushed above: what fails again here has been said
+                    stream.close()
 
     def add(self, number: int, cells: dict[str, Any], error: str | None) -> None:
         """Append row ``number`` (counted from 1)."""
@@ -79,9 +87,9 @@ class OutputTable:
             whole = {name: cells.get(name) for name in self._columns}
             whole["prediction_set"] = _split(whole["prediction_set"])
             whole["missing"] = _split(whole["missing"])
-            line = (json.dumps(whole, ensure_ascii=False, allow_nan=False) + "\n").encode()
+            line = (json.dumps(whole, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="backslashreplace")
         else:
-            line = _csv_line([_text(cells.get(name)) for name in self._columns])
+            line = self._line([_text(cells.get(name)) for name in self._columns])
         try:
             self._stream.write(line)
             if error is not None:
@@ -98,8 +106,14 @@ class OutputTable:
         except OSError as error:
             raise self._cannot_write(error) from error
 
+    def written_name(self, name: str) -> str:
+        """Return how the name of an image stands in the output."""
+        if self._json:
+            return name
+        return for_spreadsheet(plain(name)) if self._spreadsheet else plain(name)
+
     def names_done(self) -> Iterator[str]:
-        """Yield the image names of the rows that are done."""
+        """Yield the image names of the rows that are done, as they stand in the output."""
         for cells in self._rows_done():
             yield str(cells["image"])
 
@@ -133,7 +147,7 @@ class OutputTable:
         else:
             stream = self._partial.open("wb+")
         if not self._json:
-            stream.write(_csv_line(self._columns))
+            stream.write(self._line(self._columns))
             stream.flush()
         return stream
 
@@ -163,7 +177,11 @@ class OutputTable:
 
     def _add_skipped(self, number: int, image: str, reason: str) -> None:
         self.failed += 1
-        self._list.write(_csv_line([str(number), image, reason]))
+        self._list.write(self._line([str(number), image, reason]))
+
+    def _line(self, cells: Sequence[str]) -> bytes:
+        # One line a row, whatever the cells hold: resuming relies on it.
+        return csv_line(cells, spreadsheet=self._spreadsheet).encode()
 
     def _cannot_write(self, error: OSError) -> OutputError:
         return OutputError(
@@ -180,29 +198,14 @@ def to_parquet(partial: Path, out: Path) -> None:
     types = {name: pa.string() if name in texts else pa.float64() for name in names}
     types["out_of_distribution"] = pa.bool_()
     options = pa_csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with (
-            pa_csv.open_csv(partial, convert_options=options) as batches,
-            pa_parquet.ParquetWriter(temporary, batches.schema) as writer,
-        ):
+    with (
+        temporary_folder(out) as folder,
+        pa_csv.open_csv(partial, convert_options=options) as batches,
+    ):
+        with pa_parquet.ParquetWriter(folder / out.name, batches.schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def one_line(cell: str) -> str:
-    """Return a cell without line breaks."""
-    return " ".join(cell.splitlines()) if "\n" in cell or "\r" in cell else cell
-
-
-def _csv_line(cells: Sequence[str]) -> bytes:
-    line = io.StringIO()
-    # One line a row, whatever the cells hold: resuming relies on it.
-    csv.writer(line, lineterminator="\n").writerow(one_line(cell) for cell in cells)
-    return line.getvalue().encode()
+        (folder / out.name).replace(out)
 
 
 def _text(value: object) -> str:

@@ -107,7 +107,7 @@ def train_run(
     plan, model, data, result, outcome = trained.plan, trained.model, trained.data, trained.result, trained.outcome
     if member is not None:
         outcome = scaled_by_temperature(model, outcome)
-    network = deployable(model, plan, config)
+    network = deployable(model, plan, config, report)
     uncertainty = fit_uncertainty(network, data, outcome, config, report)
     clock.lap("evaluate")
     audited = {name: AUDITS[name](config, report) for name in audits}

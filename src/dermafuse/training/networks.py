@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import openvino as ov
+import xxhash
 
 from dermafuse.data.images import PREPROCESSING_VERSION
 from dermafuse.data.random_views import RANDOM_VIEWS_VERSION, VIEW_CHANGES
-from dermafuse.files import cache_folder, sync_folder
+from dermafuse.files import cache_folder, write_atomic
 from dermafuse.models.specs import BackboneSpec, check_image_size, spec, stage_index
 from dermafuse.models.weights import weights_id
+from dermafuse.progress import SILENT, Reporter
 from dermafuse.runtime.engine import choose_precision
+from dermafuse.temporaries import temporary_folder
 from dermafuse.training.activations import StoreKey
 from dermafuse.training.config import TrainConfig
 
@@ -119,17 +121,21 @@ def _halvings(backbone: BackboneSpec, native_side: int) -> int:
     return count
 
 
-def front_file(plan: Plan, config: TrainConfig) -> Path:
+def front_file(plan: Plan, config: TrainConfig, report: Reporter = SILENT) -> Path:
     """Return the frozen front as an OpenVINO file in the cache, converted from Keras where it is not there yet.
 
     Outputs: ``activation`` (batch, \\*shape) and, at the pooled cut, also ``feature_map`` (batch, h, w, c).
-    A warm run thus neither builds nor traces the backbone in Keras.
+    A warm run thus neither builds nor traces the backbone in Keras. What is in the cache is used only where its hash
+    agrees; else it is converted again, and that is said.
     """
     folder = cache_folder() / "fronts"
     name = f"{plan.backbone.name}-{plan.image_size}-{plan.cut}-{plan.weights}-v{_FRONT_FORMAT}"
     path = folder / f"{name}.xml"
-    if path.exists() and path.with_suffix(".bin").exists():
+    state = _state(path)
+    if state == "whole":
         return path
+    if state != "missing":
+        report.warn(f"The converted network {path} is {state}; it is converted again.")
     import keras
 
     from dermafuse.models.backbones import build_backbone, stage_output
@@ -155,11 +161,36 @@ def front_file(plan: Plan, config: TrainConfig) -> Path:
 def save_ir(model: ov.Model, path: Path, *, half: bool = False) -> None:
     """Write ``path`` (.xml) and its .bin; the .xml is put in place last, so that it never lacks its weights."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.xml")
-    ov.save_model(model, temporary, compress_to_fp16=half)
-    temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))
-    temporary.replace(path)
-    sync_folder(path.parent)
+    with temporary_folder(path) as folder:
+        written = folder / path.name
+        ov.save_model(model, written, compress_to_fp16=half)
+        seal = _seal(written)
+        written.with_suffix(".bin").replace(path.with_suffix(".bin"))
+        written.replace(path)
+    write_atomic(path.with_suffix(".xxh3"), seal)
+
+
+def _seal(path: Path) -> str:
+    """Return a hash of an IR's two files, for the file beside them that tells damage (not forgery)."""
+    hasher = xxhash.xxh3_128()
+    for part in (path, path.with_suffix(".bin")):
+        content = part.read_bytes()
+        hasher.update(len(content).to_bytes(8, "little"))
+        hasher.update(content)
+    return hasher.hexdigest() + "\n"
+
+
+def _state(path: Path) -> str:
+    """Return ``whole`` or ``missing``, or what else is the matter with a converted front."""
+    if not (path.exists() and path.with_suffix(".bin").exists()):
+        return "missing"
+    try:
+        sealed = path.with_suffix(".xxh3").read_text(encoding="ascii")
+        return "whole" if sealed == _seal(path) else "damaged (its hash differs)"
+    except FileNotFoundError:
+        return "without a hash, as an earlier version wrote it"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"unreadable ({error})"
 
 
 def extraction_model(path: Path) -> ov.Model:
@@ -240,7 +271,7 @@ def _network(plan: Plan, head: HeadSpec, config: TrainConfig, *, mixed: bool) ->
     return build_head(tail.inputs[0], tail.outputs[0], head, seed=config.seed, name="dermafuse_tail")
 
 
-def deployable(model: keras.Model, plan: Plan, config: TrainConfig) -> ov.Model:
+def deployable(model: keras.Model, plan: Plan, config: TrainConfig, report: Reporter = SILENT) -> ov.Model:
     """Return the whole trained network for inference.
 
     Inputs ``image_input`` uint8 (batch, s, s, 3) and, with metadata, ``meta_input`` float32 (batch, width).
@@ -251,11 +282,11 @@ def deployable(model: keras.Model, plan: Plan, config: TrainConfig) -> ov.Model:
 
     if plan.cut == POOLED:
         head = to_openvino(model, {"logits": model.outputs[0]}, uint8_image=False)
-        return joined(front_file(plan, config), head)
+        return joined(front_file(plan, config, report), head)
     pool = model.get_layer("image_pool")
     outputs = {"logits": model.outputs[0], "feature_map": pool.input, "embedding": pool.output}
     if plan.cached:
-        return joined(front_file(plan, config), to_openvino(model, outputs, uint8_image=False))
+        return joined(front_file(plan, config, report), to_openvino(model, outputs, uint8_image=False))
     whole = to_openvino(model, {**outputs, _FLOAT32_OUTPUT: stage_output(model, _FLOAT32_UNTIL)})
     return with_float32_start(whole, _FLOAT32_OUTPUT)
 

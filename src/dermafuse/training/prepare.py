@@ -217,7 +217,7 @@ def _load_images(
     def make_engine() -> Engine:
         nonlocal engine
         if engine is None:
-            engine = Engine(extraction_model(front_file(plan, config)), precision=plan.precision)
+            engine = Engine(extraction_model(front_file(plan, config, report)), precision=plan.precision)
         return engine
 
     for name, side in sides.items():

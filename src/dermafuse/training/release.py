@@ -61,7 +61,7 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
     trained = train_once(config, records, Division(Split(everything, nothing)), report, calibration=calibration)
     plan, model, data = trained.plan, trained.model, trained.data
     sets = fit_prediction_sets(rows.probabilities, rows.true, alpha=1.0 - config.coverage, groups=rows.lesion_id)
-    network = deployable(model, plan, config)
+    network = deployable(model, plan, config, report)
     flag = fit_flag(network, data.train.records, None, data.train.records, seed=config.seed, report=report)
     said = {
         **metrics,
