@@ -63,9 +63,10 @@ def test_a_clinics_table_is_read_with_its_own_columns_mapped(tmp_path: Path) -> 
     np.testing.assert_array_equal(table["age"], [55, 55, np.nan, 80])
     np.testing.assert_array_equal(table["diameter"], [6.5, np.nan, 3, 12])
     assert all(Path(path).is_file() and Path(path).is_absolute() for path in table["path"])
-    assert records.notes[0].startswith("1 row(s) are dropped")
-    assert "ACK -> akiec (1), NEV -> nv (1), SCC -> akiec (1), nev -> nv (1)" in records.notes[1]
-    assert len(records.notes) == 2
+    assert records.notes[0] == "Table: metadata.csv, 5 rows, comma-separated."
+    assert records.notes[1].startswith("1 row(s) are dropped")
+    assert "ACK -> akiec (1), NEV -> nv (1), SCC -> akiec (1), nev -> nv (1)" in records.notes[2]
+    assert len(records.notes) == 3
 
 
 def test_the_toml_file_may_be_named_itself_and_bear_any_name(tmp_path: Path) -> None:
@@ -115,11 +116,12 @@ def test_a_lesion_with_two_diagnoses_is_noted(tmp_path: Path) -> None:
     assert records.notes[-1] == "1 lesion(s) carry more than one diagnosis (11); check them."
 
 
-def test_without_labels_the_column_may_be_missing_or_partly_empty(tmp_path: Path) -> None:
+def test_without_labels_the_column_may_be_partly_empty_but_one_that_is_named_must_be_there(tmp_path: Path) -> None:
     clinic(tmp_path, table=PAD_CSV.replace(",nev,", ",,"))
     assert list(read_dataset(tmp_path, labelled=False).table["label"]) == ["nv", None, "akiec", "akiec"]
     clinic(tmp_path, table=PAD_CSV.replace("diagnostic", "other"))
-    assert read_dataset(tmp_path, labelled=False).table["label"].isna().all()
+    with pytest.raises(DataError, match="no column 'diagnostic'"):
+        read_dataset(tmp_path, labelled=False)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_a_toml_that_is_not_right_is_refused_by_key(tmp_path: Path, old: str, ne
         ("gender", "gendre", "no column 'gender' (it has patient_id"),
         ("ACK", "XYZ", "1 row(s) have an unknown diagnosis ('XYZ' of PAT_2_12_3)"),
         ("PAT_1_11_2.png", "PAT_1_11_1.jpg", "1 image id(s) stand in more than one row (PAT_1_11_1)"),
-        ("PAT_1_11_2.png", "images/x.png", "are paths"),
+        ("PAT_1_11_2.png", "images/\t.png", "hold control characters"),
         ("6.5", "wide", "1 value(s) of 'diameter_1' are not numbers ('wide' of PAT_1_11_1)"),
         (",80,", ",180,", "outside 0 to 120 (180 of PAT_3_13_4)"),
     ],

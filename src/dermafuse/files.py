@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import io
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +23,40 @@ from dermafuse.temporaries import held, remove, sweep, temporary_file, temporary
 
 #: What a disk says that takes no more: full, over the quota or a limit, read-only, or broken.
 DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+
+#: A folder that holds one of these was made by dermafuse.
+_OWN: Final = ("config.toml", "metrics.json", "manifest.json", "checkpoints", "compare.json")
+
+#: Opening never waits (for the writer of a pipe, say), never becomes our terminal, and never translates line ends.
+_NEVER_WAIT: Final = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+
+
+def open_regular(path: str | Path) -> io.FileIO:
+    """Open a regular file for reading, unbuffered: the one way to whatever a person or a table names.
+
+    A pipe, a socket or a device could keep us waiting for ever, or never end.
+
+    Raises:
+        OSError: not there, not readable, a folder, or not a regular file (said in ``strerror``).
+        ValueError: a NUL byte in the path.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _NEVER_WAIT)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file but a pipe or a device", str(path))
+        return io.FileIO(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Return the content of a regular file; raises as `open_regular`."""
+    with open_regular(path) as stream:
+        return stream.readall()
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -82,7 +118,7 @@ def check_output_folder(out: Path, *, overwrite: bool) -> None:
     if out.exists() and any(out.iterdir()):
         if not overwrite:
             raise OutputError(f"{out} exists already; add --overwrite to replace it, or choose another --out.")
-        if not any((out / name).exists() for name in ("config.toml", "metrics.json", "manifest.json", "checkpoints")):
+        if not any((out / name).exists() for name in _OWN):
             raise OutputError(f"{out} was not made by dermafuse, so --overwrite will not replace it.")
     try:
         parent.mkdir(parents=True, exist_ok=True)

@@ -171,6 +171,8 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
     print(f"{done.predicted:,} of {done.rows:,} rows predicted into {done.out} ({rate:,.0f} rows/s).")
     if done.failed:
         print(f"{done.failed:,} rows have no prediction; the reasons are in {done.skipped}.")
+    for note in done.notes:
+        print(note)
     if done.absent:
         print(f"No column for {', '.join(done.absent)}: predicted as unknown.")
     return 0

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dermafuse.data.image_names import ImageFinder, fold, image_ids, refuse_rivals, take_apart
 from dermafuse.data.records import COLUMNS, SYNTHETIC_MARKER, Records
-from dermafuse.data.scan import Scan, refuse_clashes
+from dermafuse.data.scan import Scan
 from dermafuse.data.tables import check_image_ids, check_labels, text_column
 from dermafuse.diagnoses import CODES
 from dermafuse.errors import DataError, examples
@@ -23,12 +24,12 @@ class Draft:
 
     Attributes:
         table: the file the rows come from, for messages.
-        ids: image ids as the table has them, one a row.
+        ids: image names as the table has them, one a row (see `dermafuse.data.image_names`).
         labels: one a row; ``None`` for "not labelled".
         lesions: lesion ids, ``None`` where unknown; an empty list where the layout has none.
         text: further text columns (categorical features, ``dx_type``, ``source``).
         numbers: numeric features, float64, NaN where missing.
-        dropped: ids that the table names but the layout leaves out (said in ``notes``).
+        dropped: image names that the table has but the layout leaves out (said in ``notes``).
         notes: sentences for the user.
     """
 
@@ -59,7 +60,7 @@ def assemble(
         DataError: no rows, ids empty or given twice, labels missing (where ``labelled``) or unknown, or no
             image found at all. Rows whose own image is missing are skipped and listed instead.
     """
-    ids = list(draft.ids)
+    ids = image_ids(draft.ids)
     if not ids:
         raise DataError(f"{draft.table} has no rows that can be used; it needs one row an image.")
     check_image_ids(ids, draft.table)
@@ -69,14 +70,17 @@ def assemble(
         raise DataError(
             f"{draft.table}: {len(bare):,} row(s) have no diagnosis ({examples(bare)}); fill or remove them."
         )
-    refuse_clashes({name: pair for name in ids if (pair := found.clashes.get(name))})
-    paths = [found.images.get(name) for name in ids]
+    finder = ImageFinder(found, lambda: draft.ids)
+    paths = _find_images(draft, finder)
     here = np.array([path is not None for path in paths])
     if not here.any():
         what = (
             f"holds {len(found.images):,} images, none of which is named in" if found.images else "holds no image for"
         )
-        raise DataError(f"{root} {what} {draft.table.name} (first row: {ids[0]}); check the image folders.")
+        raise DataError(
+            f"{root} {what} {draft.table.name} (first row: {draft.ids[0]}); check the image folders."
+            f"{finder.nearest(draft.ids[0])}"
+        )
 
     lesions, known = _lesions(draft, ids)
     columns: dict[str, pd.Series] = {name: text_column([None] * len(ids)) for name in COLUMNS}
@@ -99,10 +103,33 @@ def assemble(
         numeric=numeric,
         categorical=categorical,
         skipped=_skipped([name for name, path in zip(ids, paths, strict=True) if path is None]),
-        notes=(*draft.notes, *_notes(whole[here], draft, ids, found, int((~here).sum()), known)),
+        notes=(*draft.notes, *_notes(whole[here], draft, finder, found, paths, known)),
         synthetic=(folder / SYNTHETIC_MARKER).exists(),
         has_lesions=known > 0,
     )
+
+
+def _find_images(draft: Draft, finder: ImageFinder) -> list[Path | None]:
+    """Return the file of every row, ``None`` where there is none.
+
+    Raises:
+        DataError: a name could be several files, or two names are one file.
+    """
+    matches = [finder.find(name) for name in draft.ids]
+    refuse_rivals({name: files for name, files in zip(draft.ids, matches, strict=True) if len(files) > 1})
+    paths = [files[0] if files else None for files in matches]
+    first: dict[Path, str] = {}
+    shared = [
+        f"'{earlier}' and '{name}' are both {path}"
+        for name, path in zip(draft.ids, paths, strict=True)
+        if path is not None and (earlier := first.setdefault(path, name)) is not name
+    ]
+    if shared:
+        raise DataError(
+            f"{draft.table}: {len(shared):,} row(s) name an image file that another row names too "
+            f"({examples(shared, limit=1)}); keep one row an image."
+        )
+    return paths
 
 
 def _lesions(draft: Draft, ids: list[str]) -> tuple[list[str], int]:
@@ -128,13 +155,24 @@ def _skipped(ids: list[str]) -> pd.DataFrame:
     )
 
 
-def _notes(table: pd.DataFrame, draft: Draft, ids: list[str], found: Scan, lost: int, known: int) -> list[str]:
+def _notes(
+    table: pd.DataFrame, draft: Draft, finder: ImageFinder, found: Scan, paths: list[Path | None], known: int
+) -> list[str]:
     """Return the sentences that hold for any layout."""
-    notes = []
-    if lost:
-        gone = [name for name in ids if name not in found.images]
-        notes.append(f"{lost:,} of {len(ids):,} rows have no image file and are skipped ({examples(gone)}).")
-    strangers = found.images.keys() - set(ids) - draft.dropped
+    notes = finder.notes()
+    used = set(paths)
+    dropped = {fold(take_apart(name).stem) for name in draft.dropped}
+    strangers = [
+        stem
+        for stem, path in found.images.items()
+        if used.isdisjoint(found.clashes.get(stem, (path,))) and fold(stem) not in dropped
+    ]
+    gone = [name for name, path in zip(draft.ids, paths, strict=True) if path is None]
+    if gone:
+        near = finder.nearest(gone[0], strangers)
+        notes.append(
+            f"{len(gone):,} of {len(paths):,} rows have no image file and are skipped ({examples(gone)}).{near}"
+        )
     if strangers:
         notes.append(
             f"{len(strangers):,} image(s) have no row in the table and are left out ({examples(sorted(strangers))})."
@@ -146,8 +184,8 @@ def _notes(table: pd.DataFrame, draft: Draft, ids: list[str], found: Scan, lost:
             "Lesion ids are unknown: each image counts as its own lesion, so a lesion-level split is "
             "an image-level split and leakage cannot be measured."
         )
-    elif known < len(ids):
-        notes.append(f"{len(ids) - known:,} image(s) have no lesion id and count as their own lesion.")
+    elif known < len(paths):
+        notes.append(f"{len(paths) - known:,} image(s) have no lesion id and count as their own lesion.")
     per_lesion = table.dropna(subset=["label"]).groupby("lesion_id")["label"].nunique()
     mixed = per_lesion[per_lesion > 1]
     if len(mixed):

@@ -47,6 +47,7 @@ from dermafuse.data.records import NEVER_FEATURES
 from dermafuse.data.scan import IMAGE_SUFFIXES
 from dermafuse.diagnoses import CODES
 from dermafuse.errors import ConfigError, nearest
+from dermafuse.files import read_regular
 
 
 def _as_list(value: Any) -> Any:
@@ -193,7 +194,7 @@ def read_description(path: Path) -> TableDescription:
         ConfigError: not TOML, a key unknown (with the nearest known one), missing, or of the wrong kind.
     """
     try:
-        return TableDescription.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return TableDescription.model_validate(tomllib.loads(read_regular(path).decode("utf-8-sig")))
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}; check the file and its rights.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -70,8 +70,9 @@ def named_table(name: str, path: Path) -> Path:
 def _from_table(told: TableDescription, name: str, path: Path) -> Gathered:
     table = named_table(name, path)
     found = scan([path.parent / folder for folder in told.images], suffixes=suffixes_of(told))
-    frame = read_table(table)
-    return Gathered(frame, find_columns(frame, [str(told.image)], table)[str(told.image)], found, table)
+    notes: list[str] = []
+    frame = read_table(table, notes)
+    return Gathered(frame, find_columns(frame, [str(told.image)], table)[str(told.image)], found, table, notes)
 
 
 def _from_folders(told: TableDescription, home: Path) -> Gathered:
@@ -110,7 +111,8 @@ def _folder_ids(paths: list[Path]) -> list[str]:
 def _joined(rows: Gathered, join: Join, path: Path) -> Gathered:
     """Add the columns of a second table; rows whose key it lacks get empty cells there."""
     table = named_table(join.table, path)
-    other = read_table(table)
+    notes = list(rows.notes)
+    other = read_table(table, notes)
     ((here, there),) = join.on.items()
     key = find_columns(rows.frame, [here], rows.table)[here]
     own = find_columns(other, [there], table)[there]
@@ -132,7 +134,6 @@ def _joined(rows: Gathered, join: Join, path: Path) -> Gathered:
                 f"{int(differ.sum()):,} row(s); rename one of them."
             )
     lacking = ~rows.frame[key].isin(set(added.index))
-    notes = list(rows.notes)
     if lacking.all():
         raise DataError(f"No '{key}' of {rows.table} stands under '{own}' in {table}; check [join].")
     if lacking.any():

@@ -12,7 +12,6 @@ from __future__ import annotations
 import collections
 import functools
 import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from dermafuse.data.image_formats import Pixels, check_pixels, decode, exif_orientation, to_rgb
 from dermafuse.errors import ConfigError, ImageError
+from dermafuse.files import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -97,12 +97,10 @@ def read_pixels(path: str | Path) -> Pixels:
 
 def _read(path: str | Path, max_bytes: int, name: str) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - half the time of Path.open
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):  # a pipe or device could keep us waiting for ever
-                raise ImageError(f"{name} is not a regular file; name an image file.")
-            if status.st_size > max_bytes:
-                raise ImageError(_too_heavy(name, status.st_size, max_bytes))
+        with open_regular(path) as stream:
+            count = os.fstat(stream.fileno()).st_size
+            if count > max_bytes:
+                raise ImageError(_too_heavy(name, count, max_bytes))
             return stream.readall()
     except FileNotFoundError as error:
         raise ImageError(f"{name} does not exist; check the path.") from error

@@ -14,9 +14,9 @@ from dermafuse.data.assemble import Draft, assemble
 from dermafuse.data.description import OTHERS, TableDescription, read_description
 from dermafuse.data.gather import gather
 from dermafuse.data.given_split import FOLD, SPLIT, TEST, read_folds, read_parts, split_notes
+from dermafuse.data.image_names import image_ids
 from dermafuse.data.one_hot import marked_column
 from dermafuse.data.records import Records
-from dermafuse.data.scan import IMAGE_SUFFIXES
 from dermafuse.data.tables import AGE_RANGE, check_image_ids, find_columns, optional_text, parse_numbers
 from dermafuse.errors import ConfigError, examples
 
@@ -33,8 +33,8 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
         raise ConfigError(f"{path}: the key 'label' is missing; name the column of the diagnosis.")
     rows = gather(told, path)
     frame, table = rows.frame, rows.table
-    column = find_columns(frame, _wanted(told, frame, labelled=labelled), table)
-    every = [_bare(str(name)) for name in frame[rows.image]]
+    column = find_columns(frame, _wanted(told), table)
+    every = [str(name) for name in frame[rows.image]]
     raw: list[str | None] = [None] * len(frame)
     if set(told.label) <= column.keys():
         # A blank is refused with all the others, after rows were dropped.
@@ -49,7 +49,7 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
     notes = list(rows.notes)
     keep = _kept_rows(raw, text.get(SPLIT), told, notes, labelled=labelled)
     ids = [name for name, stays in zip(every, keep, strict=True) if stays]
-    check_image_ids(ids, table)
+    check_image_ids(image_ids(ids), table)
     frame = frame[keep].reset_index(drop=True)
     records = assemble(
         Draft(
@@ -63,11 +63,11 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
             },
             numbers={
                 feature: parse_numbers(
-                    list(frame[column[name]]), ids, name, table, AGE_RANGE if feature == "age" else None
+                    list(frame[column[name]]), image_ids(ids), name, table, AGE_RANGE if feature == "age" else None
                 )
                 for feature, name in told.numeric.items()
             },
-            dropped=frozenset([*every, *map(_bare, rows.left_out)]) - frozenset(ids),
+            dropped=frozenset([*every, *rows.left_out]) - frozenset(ids),
             notes=notes,
         ),
         rows.found,
@@ -81,13 +81,10 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
     return replace(records, notes=(*records.notes, *split_notes(records, told.split, told.fold)))
 
 
-def _wanted(told: TableDescription, frame: pd.DataFrame, *, labelled: bool) -> list[str]:
-    """Return the columns that are needed; those of the label only where they must be, or are all there."""
-    names = [told.lesion, told.source, told.split, told.fold, *told.numeric.values(), *told.categorical.values()]
-    there = {str(name).lower() for name in frame.columns}
-    if labelled or {name.lower() for name in told.label} & there:
-        names += told.label
-    return [name for name in names if name]
+def _wanted(told: TableDescription) -> list[str]:
+    """Return the columns that must be there: a name that is none is a slip, whatever it is needed for."""
+    names = [*told.label, told.lesion, told.source, told.split, told.fold, *told.numeric.values()]
+    return [name for name in (*names, *told.categorical.values()) if name]
 
 
 def _raw_labels(frame: pd.DataFrame, columns: list[str], ids: list[str], table: Path) -> list[str | None]:
@@ -142,12 +139,6 @@ def _kept_rows(
     if blind:
         notes.append(f"{blind:,} row(s) of the test part have no diagnosis and are left out.")
     return keep
-
-
-def _bare(name: str) -> str:
-    """Return an image name without its image suffix (other dots belong to the name)."""
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
 def _labels(raw: list[str | None], told: TableDescription, notes: list[str]) -> list[str | None]:

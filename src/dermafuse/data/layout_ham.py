@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Final
 
 from dermafuse.data.assemble import Draft, assemble
+from dermafuse.data.image_names import image_ids
 from dermafuse.data.records import Records
 from dermafuse.data.scan import Scan
+from dermafuse.data.table_files import read_header
 from dermafuse.data.tables import (
     AGE_RANGE,
     check_image_ids,
     find_columns,
     optional_text,
     parse_numbers,
-    read_header,
     read_table,
 )
-from dermafuse.errors import DataError
 
 #: The vocabulary of ``localization`` in HAM10000.
 LOCALIZATIONS: Final[frozenset[str]] = frozenset(
@@ -39,22 +39,15 @@ LOCALIZATIONS: Final[frozenset[str]] = frozenset(
 _REQUIRED: Final = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
 
 
-def find_ham(tables: tuple[Path, ...]) -> Path | None:
-    """Return the HAM10000 table among ``tables`` (nearest to the top first): by its name, else its columns.
-
-    Raises:
-        DataError: two tables of the name lie side by side.
-    """
+def ham_tables(tables: tuple[Path, ...]) -> tuple[list[Path], list[Path]]:
+    """Return the tables that bear the name of HAM10000's, and the others that have its columns."""
     named = [path for path in tables if path.stem.lower() == "ham10000_metadata"]
-    if named:
-        rivals = [path for path in named[1:] if path.parent == named[0].parent]
-        if rivals:
-            raise DataError(f"{named[0]} and {rivals[0].name} lie side by side; keep one of them.")
-        return named[0]
-    for path in tables:
-        if {"image_id", "dx"} <= {name.lower() for name in read_header(path)}:
-            return path
-    return None
+    alike = [
+        path
+        for path in tables
+        if path not in named and {"image_id", "dx"} <= {name.lower() for name in read_header(path)}
+    ]
+    return named, alike
 
 
 def read_ham(table: Path, found: Scan, root: Path, *, labelled: bool) -> Records:
@@ -63,13 +56,14 @@ def read_ham(table: Path, found: Scan, root: Path, *, labelled: bool) -> Records
     Raises:
         DataError: see `dermafuse.data.readers.read_dataset`.
     """
-    frame = read_table(table)
+    notes: list[str] = []
+    frame = read_table(table, notes)
     present = {str(name).lower() for name in frame.columns}
     wanted = [name for name in _REQUIRED if labelled or name != "dx" or "dx" in present]
     wanted += [name for name in ("dx_type", "dataset") if name in present]
     column = {name: list(frame[own]) for name, own in find_columns(frame, wanted, table).items()}
     ids = column["image_id"]
-    check_image_ids(ids, table)
+    check_image_ids(image_ids(ids), table)
     blank: list[str] = [""] * len(ids)
     draft = Draft(
         table=table,
@@ -83,6 +77,7 @@ def read_ham(table: Path, found: Scan, root: Path, *, labelled: bool) -> Records
             "source": optional_text(column.get("dataset", blank)),
         },
         numbers={"age": parse_numbers(column["age"], ids, "age", table, AGE_RANGE)},
+        notes=notes,
     )
     dataverse = "dataset" in present or table.suffix.lower() != ".csv"
     return assemble(

@@ -22,6 +22,7 @@ from typing import Final
 import pandas as pd
 
 from dermafuse.data.assemble import Draft, assemble
+from dermafuse.data.image_names import image_ids
 from dermafuse.data.one_hot import marked_column
 from dermafuse.data.records import Records
 from dermafuse.data.scan import Scan
@@ -76,6 +77,11 @@ def find_isic(found: Scan) -> str | None:
     return present[0] if present else None
 
 
+def isic_tables(found: Scan) -> list[Path]:
+    """Return the ground truths of ISIC 2018 Task 3 and ISIC 2019 by their names."""
+    return [path for pattern, _ in _YEARS.values() for path in _parts(found, pattern, "groundtruth")]
+
+
 def read_isic(layout: str, found: Scan, root: Path, *, labelled: bool) -> Records:
     """Read all parts of one ISIC year that are there and join them to the scanned images.
 
@@ -94,8 +100,9 @@ def read_isic(layout: str, found: Scan, root: Path, *, labelled: bool) -> Record
         )
     codes: dict[str, str] = {}  # image id -> one-hot column name, "" where none is marked
     source: dict[str, str] = {}
+    notes: list[str] = []
     for path, part in truths.items():
-        marked = _one_hot(path, required, labelled=labelled)
+        marked = _one_hot(path, required, notes, labelled=labelled)
         again = [name for name in marked if name in codes]
         if again:
             raise DataError(
@@ -104,7 +111,7 @@ def read_isic(layout: str, found: Scan, root: Path, *, labelled: bool) -> Record
             )
         codes |= marked
         source |= dict.fromkeys(marked, part)
-    facts = {path: _indexed(path) for path in details}
+    facts = {path: _indexed(path, notes) for path in details}
     if not labelled:
         for path, frame in facts.items():
             source |= {name: details[path] for name in frame.index if name not in source}
@@ -113,7 +120,8 @@ def read_isic(layout: str, found: Scan, root: Path, *, labelled: bool) -> Record
     elif not codes:
         raise DataError(f"{next(iter(truths))} has no rows; it needs one row an image.")
 
-    notes, labels = _labels(codes, source, labelled=labelled)
+    said, labels = _labels(codes, source, labelled=labelled)
+    notes += said
     ids = list(labels)
     has_metadata = any("age_approx" in _lower(frame) for frame in facts.values())
     draft = Draft(
@@ -166,12 +174,12 @@ def _part_of(image: Path, pattern: str) -> str:
     return ""
 
 
-def _one_hot(path: Path, required: tuple[str, ...], *, labelled: bool) -> dict[str, str]:
+def _one_hot(path: Path, required: tuple[str, ...], notes: list[str], *, labelled: bool) -> dict[str, str]:
     """Return image id -> name of its one marked column; ``""`` for none marked, where not ``labelled``."""
-    frame = read_table(path)
+    frame = read_table(path, notes)
     names = [*required, *(name for name in ("UNK",) if name.lower() in _lower(frame))]
     column = find_columns(frame, ["image", *names], path)
-    ids = [str(name) for name in frame[column["image"]]]
+    ids = image_ids(list(frame[column["image"]]))
     check_image_ids(ids, path)
     columns = [column[name] for name in names]
     spelt = dict(zip(columns, names, strict=True))
@@ -202,12 +210,12 @@ def _labels(
     return notes, labels
 
 
-def _indexed(path: Path) -> pd.DataFrame:
+def _indexed(path: Path, notes: list[str]) -> pd.DataFrame:
     """Read a table about images, with the image id as index."""
-    frame = read_table(path)
-    own = find_columns(frame, ["image"], path)["image"]
-    check_image_ids(list(frame[own]), path)
-    return frame.set_index(own)
+    frame = read_table(path, notes)
+    ids = image_ids(list(frame[find_columns(frame, ["image"], path)["image"]]))
+    check_image_ids(ids, path)
+    return frame.set_index(pd.Index(ids, dtype=object))
 
 
 def _lower(frame: pd.DataFrame) -> set[str]:

@@ -9,17 +9,19 @@ The layouts themselves: `dermafuse.data.layout_ham`, `layout_isic` and `layout_c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from dermafuse.data.given_split import training_part
 from dermafuse.data.layout_csv import read_csv
-from dermafuse.data.layout_ham import find_ham, read_ham
-from dermafuse.data.layout_isic import find_isic, read_isic
+from dermafuse.data.layout_ham import ham_tables, read_ham
+from dermafuse.data.layout_isic import find_isic, isic_tables, read_isic
 from dermafuse.data.records import Records
 from dermafuse.data.scan import Scan, scan, scan_images
 from dermafuse.errors import DataError, examples
-from dermafuse.files import existing_folder
+from dermafuse.files import existing_folder, sha256
 
 __all__ = ["DESCRIPTION", "read_dataset", "read_training_data", "scan_images"]
 
@@ -60,13 +62,42 @@ def read_dataset(root: Path, *, labelled: bool = True) -> Records:
     if (root / DESCRIPTION).is_file():
         return read_csv(root / DESCRIPTION, labelled=labelled)
     found = scan([root])
-    ham = find_ham(found.tables)
-    if ham is not None:
-        return read_ham(ham, found, root, labelled=labelled)
-    isic = find_isic(found)
-    if isic is not None:
+    found = replace(found, tables=_without_copies(found.tables))
+    named, alike = ham_tables(found.tables)
+    one_hot = [path for path in isic_tables(found) if path not in alike]
+    if not named and not alike:
+        isic = find_isic(found)
+        if isic is None:
+            raise DataError(f"{root} {_state(found, root)}; expected is {_KNOWN}.")
         return read_isic(isic, found, root, labelled=labelled)
-    raise DataError(f"{root} {_state(found, root)}; expected is {_KNOWN}.")
+    fitting = named or [*alike, *one_hot]
+    if len(fitting) > 1:
+        raise DataError(
+            f"{root} holds {len(fitting)} tables that could be meant ({_names(fitting, root)}); keep one there, or add "
+            f'a {DESCRIPTION} that says which: table = "{fitting[0].relative_to(root).as_posix()}", image, label, ...'
+        )
+    records = read_ham(fitting[0], found, root, labelled=labelled)
+    left = [*alike, *one_hot] if named else []
+    if left:
+        first, *rest = records.notes
+        records = replace(records, notes=(first, f"Also there and not read: {_names(left, root)}.", *rest))
+    return records
+
+
+def _without_copies(tables: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Leave out tables that repeat an earlier one byte by byte, as a download unpacked twice has them."""
+    first: dict[object, Path] = {}
+    try:
+        sizes = [path.stat().st_size for path in tables]
+        for path, size in zip(tables, sizes, strict=True):
+            first.setdefault(sha256(path) if sizes.count(size) > 1 else path, path)
+    except OSError as error:
+        raise DataError(f"Cannot read {error.filename}: {error.strerror}; check the file and its rights.") from error
+    return tuple(first.values())
+
+
+def _names(tables: Sequence[Path], root: Path) -> str:
+    return examples([str(path.relative_to(root)) for path in tables], limit=5)
 
 
 def read_training_data(root: Path) -> Records:
@@ -80,6 +111,9 @@ def read_training_data(root: Path) -> Records:
 
 def _state(found: Scan, root: Path) -> str:
     """Say what is there instead of a known layout."""
+    if found.others and not found.tables:
+        names = examples([str(path.relative_to(root)) for path in found.others])
+        return f"holds {len(found.images):,} images and a table that is no text ({names}: save it as 'CSV UTF-8' first)"
     if found.tables:
         names = examples([str(path.relative_to(root)) for path in found.tables])
         return f"holds {len(found.images):,} images and no table of a known layout (found {names})"

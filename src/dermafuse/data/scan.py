@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from dermafuse.errors import DataError, examples
+from dermafuse.errors import DataError
 from dermafuse.files import existing_folder
 
 IMAGE_SUFFIXES: Final[frozenset[str]] = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"},
 )
 TABLE_SUFFIXES: Final[frozenset[str]] = frozenset({".csv", ".tab", ".tsv"})
+#: Tables that have to be saved as CSV first.
+_OTHER_SUFFIXES: Final[frozenset[str]] = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".parquet", ".sav", ".rds"})
 
 #: Tables that are published without a suffix (Harvard Dataverse).
 _BARE_TABLES: Final[frozenset[str]] = frozenset({"ham10000_metadata"})
@@ -30,17 +32,21 @@ class Scan:
 
     Attributes:
         images: image id (file name without suffix) -> absolute path.
-        clashes: image id -> the two files of that name that are different pictures.
+        clashes: image id -> the files of that name that are different pictures, the first one first.
         copies: how many files repeat an image that was found before.
         tables: CSV and tab-separated files, those nearest to the top first, then by name.
         folders: every folder walked through.
+        tops: the folders that were named.
+        others: workbooks and the like, which are no tables yet.
     """
 
     images: dict[str, Path] = field(default_factory=dict)
-    clashes: dict[str, tuple[Path, Path]] = field(default_factory=dict)
+    clashes: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     copies: int = 0
     tables: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()
+    tops: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
 
 
 def scan(folders: Sequence[Path], *, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Scan:
@@ -53,13 +59,14 @@ def scan(folders: Sequence[Path], *, suffixes: frozenset[str] = IMAGE_SUFFIXES) 
         DataError: a folder does not exist or cannot be read.
     """
     images: dict[str, Path] = {}
-    clashes: dict[str, tuple[Path, Path]] = {}
+    clashes: dict[str, tuple[Path, ...]] = {}
     tables: list[tuple[int, str, Path]] = []
+    others: list[Path] = []
+    tops = [existing_folder(Path(folder).absolute(), "image folder") for folder in folders]
     walked: list[Path] = []
     seen: set[str] = set()
     copies = 0
-    for folder in folders:
-        top = existing_folder(Path(folder).absolute(), "image folder")
+    for top in tops:
         for depth, path in _walk(top, seen, walked):
             stem, suffix = os.path.splitext(path.name)  # noqa: PTH122  (half the time of a 10,000-image walk)
             if suffix.lower() in suffixes:
@@ -67,13 +74,18 @@ def scan(folders: Sequence[Path], *, suffixes: frozenset[str] = IMAGE_SUFFIXES) 
                     continue
                 first = images.setdefault(stem, path)
                 if first is not path:
-                    if _is_copy(first, path):
+                    same_name = clashes.get(stem, (first,))
+                    if any(is_copy(other, path) for other in same_name):
                         copies += 1
                     else:
-                        clashes.setdefault(stem, (first, path))
+                        clashes[stem] = (*same_name, path)
             elif suffix.lower() in TABLE_SUFFIXES or path.name.lower() in _BARE_TABLES:
                 tables.append((depth, path.name.lower(), path))
-    return Scan(images, clashes, copies, tuple(path for *_, path in sorted(tables)), tuple(walked))
+            elif suffix.lower() in _OTHER_SUFFIXES:
+                others.append(path)
+    return Scan(
+        images, clashes, copies, tuple(path for *_, path in sorted(tables)), tuple(walked), tuple(tops), tuple(others)
+    )
 
 
 def image_files(folder: Path, *, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
@@ -95,18 +107,13 @@ def scan_images(folders: Sequence[Path]) -> dict[str, Path]:
         DataError: a folder cannot be read, or two different images have the same name.
     """
     found = scan(folders)
-    refuse_clashes(found.clashes)
-    return found.images
-
-
-def refuse_clashes(clashes: dict[str, tuple[Path, Path]]) -> None:
-    """Raise a ``DataError`` where there are two different images of one name."""
-    if clashes:
-        pairs = [f"{first} and {second}" for first, second in clashes.values()]
+    if found.clashes:
+        first, second, *_ = next(iter(found.clashes.values()))
         raise DataError(
-            f"{len(clashes):,} image name(s) stand for two different files ({examples(pairs, limit=1)}); "
+            f"{len(found.clashes):,} image name(s) stand for two different files ({first} and {second}); "
             "keep one of each."
         )
+    return found.images
 
 
 def _walk(top: Path, seen: set[str], walked: list[Path]) -> Iterator[tuple[int, Path]]:
@@ -149,7 +156,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return ""
 
 
-def _is_copy(first: Path, second: Path) -> bool:
+def is_copy(first: Path, second: Path) -> bool:
     """Whether two files of one name hold the same picture (same suffix, same size, same last bytes)."""
     if first.suffix.lower() != second.suffix.lower():
         return False

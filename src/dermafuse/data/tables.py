@@ -1,8 +1,7 @@
-"""Reading a CSV without guessing: every cell as text, every doubt a sentence."""
+"""A table as text columns, checked: every cell as text, every doubt a sentence."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dermafuse.data.table_files import open_table
 from dermafuse.errors import DataError, examples, nearest
 
 #: Cells that mean "no value" (compared in lower case).
@@ -21,57 +21,30 @@ MISSING: Final[frozenset[str]] = frozenset({"", "na", "n/a", "nan", "null", "non
 AGE_RANGE: Final = (0.0, 120.0)
 
 
-def read_header(path: Path) -> tuple[str, ...]:
-    """Return the column names of a table, ``()`` where its first line is not readable as text."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            line = stream.readline(1_000_000)
-        cells = next(csv.reader([line], delimiter=_delimiter(path, line)), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return ()
-    return tuple(name.strip() for name in cells)
+def read_table(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
+    """Read a text table (`dermafuse.data.table_files`); cells are stripped ``str``, never converted.
 
+    Columns without a name are left out.
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a comma-, semicolon- or tab-separated table; cells are stripped ``str``, never converted.
-
-    Blank lines are left out. A byte-order mark is taken off.
+    Args:
+        path: the table.
+        notes: where to say which table was read, and what had to be told from it.
 
     Raises:
-        DataError: not readable, not UTF-8, empty, a column named twice, or a row with too few or too many
-            cells (named by its line).
+        DataError: not a readable text table, empty, a column named twice, or a row with too few or too many cells
+            (named by its line).
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            delimiter = _delimiter(path, stream.readline(1_000_000))
-            stream.seek(0)
-            lines = csv.reader(stream, delimiter=delimiter, strict=True)
-            header = [name.strip() for name in next(lines, [])]
-            rows: list[list[str]] = []
-            for row in lines:
-                if len(row) != len(header):
-                    if not any(cell.strip() for cell in row):
-                        continue
-                    raise DataError(
-                        f"{path}, line {lines.line_num}: {len(row)} cells where the first line names "
-                        f"{len(header)} columns; mend that line."
-                    )
-                rows.append(row)
-    except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror}; check the file and its rights.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text; save it as CSV in UTF-8.") from error
-    except csv.Error as error:
-        raise DataError(f"{path}, line {lines.line_num}: not a readable CSV ({error}); mend that line.") from error
-    if not any(header):
-        raise DataError(f"{path} is empty; it needs a line of column names and one row an image.")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DataError(f"{path} names the column '{twice[0]}' twice; rename one of them.")
-    columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-    return pd.DataFrame(
-        {name: text_column(cell.strip() for cell in cells) for name, cells in zip(header, columns, strict=True)}
-    )
+    table = open_table(path)
+    rows: list[list[str]] = []
+    for line, cells, problem in table.rows():
+        if problem is not None:
+            raise DataError(f"{path}, line {line}: {problem}; mend that line.")
+        rows.append(cells)
+    if notes is not None:
+        notes.append(f"Table: {path.name}, {len(rows):,} rows, {table.separated}.")
+        notes += table.notes
+    columns = zip(*rows, strict=True) if rows else ([] for _ in table.header)
+    return pd.DataFrame({name: text_column(cells) for name, cells in zip(table.header, columns, strict=True) if name})
 
 
 def text_column(values: Iterable[str | None]) -> pd.Series:
@@ -102,10 +75,9 @@ def find_columns(frame: pd.DataFrame, wanted: Sequence[str], path: Path) -> dict
 
 
 def check_image_ids(ids: Sequence[str], path: Path) -> None:
-    """Refuse image ids that are empty, given twice, or try to be a path.
+    """Refuse image ids that are empty, given twice, or hold control characters.
 
-    An id is only ever looked up among the file names of the scanned folders; a separator or ``..`` in it
-    is a mistake in the table or worse.
+    An id is only ever looked up among the file names of the scanned folders (`dermafuse.data.image_names`).
 
     Raises:
         DataError: with the first examples and the count.
@@ -113,11 +85,11 @@ def check_image_ids(ids: Sequence[str], path: Path) -> None:
     empty = sum(not name for name in ids)
     if empty:
         raise DataError(f"{path}: {empty:,} row(s) name no image; fill the column or remove those rows.")
-    unsafe = [repr(name) for name in ids if ".." in name or any(c in "/\\" or not c.isprintable() for c in name)]
+    unsafe = [repr(name) for name in ids if not name.isprintable()]
     if unsafe:
         raise DataError(
-            f"{path}: {len(unsafe):,} image id(s) are paths or hold control characters "
-            f"({examples(unsafe)}); give file names only."
+            f"{path}: {len(unsafe):,} image id(s) hold control characters ({examples(unsafe)}); "
+            "give the names of the files."
         )
     seen: set[str] = set()
     repeated: dict[str, None] = {}
@@ -190,10 +162,3 @@ def parse_numbers(
             f"({examples(outside)}); mend them or leave them empty."
         )
     return numbers
-
-
-def _delimiter(path: Path, line: str) -> str:
-    """Tab for .tab and .tsv, else the separator seen most often in the first line (comma where none is)."""
-    if path.suffix.lower() in {".tab", ".tsv"}:
-        return "\t"
-    return max(",;\t", key=line.count)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dermafuse.errors import ConfigError, DermafuseError, OutputError, nearest
-from dermafuse.files import write_json
+from dermafuse.files import open_regular, write_json
 from dermafuse.runtime.ordered import ordered_map
 from dermafuse.runtime.prediction import Prediction, Query, Views
 from dermafuse.runtime.predictor import Predictor
@@ -36,6 +36,7 @@ class TableSummary:
         failed: rows without one; each is in ``skipped`` with its reason.
         resumed: rows that an earlier, interrupted run had done.
         absent: metadata fields of the model that the table has no column for.
+        notes: sentences on how the table was read and its images were found.
         out: the output.
         skipped: CSV of the failed rows (``row``, ``image``, ``reason``); ``None`` where there are none.
         seconds: wall time of this run.
@@ -46,6 +47,7 @@ class TableSummary:
     failed: int
     resumed: int
     absent: tuple[str, ...]
+    notes: tuple[str, ...]
     out: Path
     skipped: Path | None
     seconds: float
@@ -141,6 +143,7 @@ def predict_table(
         failed=failed,
         resumed=resumed,
         absent=reader.columns.absent,
+        notes=reader.notes(),
         out=out,
         skipped=output.skipped if failed else None,
         seconds=time.monotonic() - started,
@@ -148,13 +151,17 @@ def predict_table(
 
 
 def count_rows(table: Path | str) -> int:
-    """Return about how many rows a table has (its lines but the first), for a progress bar."""
+    """Return about how many rows a table has (its lines but the first), for a progress bar; 0 where unreadable."""
     lines = 0
-    with Path(table).open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            lines += chunk.count(b"\n")
-            last = chunk[-1:]
-    return max(0, lines - 1 + (lines > 0 and last != b"\n"))
+    last = b"\n"
+    try:
+        with open_regular(table) as stream:
+            while chunk := stream.read(1 << 20):
+                lines += chunk.count(b"\n") or chunk.count(b"\r")
+                last = chunk[-1:]
+    except (OSError, ValueError):
+        return 0  # whoever reads it says why
+    return max(0, lines - 1 + (last not in b"\r\n"))
 
 
 def _predict_rows(

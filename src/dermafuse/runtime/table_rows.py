@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from dermafuse.data.scan import IMAGE_SUFFIXES, Scan, refuse_clashes, scan
+from dermafuse.data.image_names import ImageFinder, refuse_rivals
+from dermafuse.data.scan import IMAGE_SUFFIXES, is_copy, scan
+from dermafuse.data.table_files import TableRow, open_table
 from dermafuse.errors import DataError, examples, nearest
 from dermafuse.printable import plain
 
 #: Columns looked for where the image column is not named, in this order.
 IMAGE_COLUMNS: Final = ("image", "image_id", "isic_id", "img_id", "path", "image_path", "filename", "file")
 
-#: A table that gets this long without a line break is not a table.
-_MAX_HEADER: Final = 1_000_000
+#: So many rows without an image get a hint at the nearest file name: finding one takes time.
+_MAX_HINTS: Final = 5
 _SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".JPG", ".tif", ".tiff", ".bmp", ".webp")
 
 
@@ -51,7 +53,7 @@ class Columns:
 
 
 class TableReader:
-    """Reads a comma-, semicolon- or tab-separated table in UTF-8.
+    """Reads a table of images as training does (`dermafuse.data.table_files`, `dermafuse.data.image_names`).
 
     Args:
         table: the file.
@@ -63,7 +65,7 @@ class TableReader:
         extension: suffix of images named without one; ``None``: every known suffix is tried.
 
     Raises:
-        DataError: the table or a named column does not exist, or the first line names no columns.
+        DataError: the table or a named column does not exist, or it cannot be read as a table.
     """
 
     def __init__(
@@ -79,89 +81,75 @@ class TableReader:
         self.table = table
         self._root = (image_root or table.parent).absolute()
         self._suffixes = _SUFFIXES if extension is None else ("." + extension.lstrip("."),)
-        self._index: Scan | None = None
+        self._extension = "" if extension is None else self._suffixes[0]
+        self._hints = _MAX_HINTS
         if image_root is not None and not image_root.is_dir():
             raise DataError(f"The image folder {image_root} does not exist; check the path.")
-        header, self._delimiter = self._read_header()
-        self.columns = self._find_columns(header, fields, image_column, columns or {})
+        self._file = open_table(table)
+        self.columns = self._find_columns(list(self._file.header), fields, image_column, columns or {})
 
     def __iter__(self) -> Iterator[Row]:
         """Yield every row but blank ones. Rows that cannot be used say why."""
-        # Bytes that are not UTF-8 come through as lone surrogates and spoil their own row only.
-        with self.table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            lines = csv.reader(stream, delimiter=self._delimiter)
-            next(lines, None)
-            number = 0
-            while True:
-                problem = None
-                try:
-                    cells = next(lines)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    cells, problem = [], f"line {lines.line_num} is not readable CSV ({error})"
-                if problem is None and not any(cell.strip() for cell in cells):
-                    continue
-                number += 1
-                yield self._row(number, cells, problem)
+        for number, row in enumerate(self._file.rows(), start=1):
+            yield self._row(number, row)
 
-    def _row(self, number: int, cells: list[str], problem: str | None) -> Row:
-        name = cells[self.columns.image].strip() if len(cells) > self.columns.image else ""
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences on what was told from the table, and how images were found so far."""
+        return (*self._file.notes, *(self._finder.notes() if "_finder" in self.__dict__ else ()))
+
+    def _row(self, number: int, row: TableRow) -> Row:
+        cells, problem = row.cells, row.problem
+        name = cells[self.columns.image] if len(cells) > self.columns.image else ""
         clean = plain(name.encode("utf-8", "replace").decode())  # lone surrogates cannot be written again
-        if problem is None and len(cells) != self.columns.width:
-            problem = f"the row has {len(cells)} cells where the header names {self.columns.width}"
-        if problem is None and any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
-            problem = "the row is not UTF-8 text"
-        if problem is None and not name:
-            problem = "the row names no image"
         if problem is not None:
-            return Row(number, clean, None, {}, problem)
-        metadata = {field: cells[position].strip() for field, position in self.columns.fields.items()}
+            return Row(number, clean, None, {}, f"line {row.line} of the table: {problem}")
+        if not name:
+            return Row(number, clean, None, {}, "the row names no image")
+        metadata = {field: cells[position] for field, position in self.columns.fields.items()}
         try:
             return Row(number, clean, self._find_image(name), metadata)
         except DataError as error:
             return Row(number, clean, None, metadata, str(error))
 
     def _find_image(self, name: str) -> Path:
-        """Return the image's path; where nothing is found, the path at which it was expected.
+        """Return the image's path.
 
         Raises:
-            DataError: the name stands for two different files, or the folder cannot be searched.
+            DataError: there is none, the name stands for several files, or the folder cannot be searched.
         """
-        path = self._root / name
-        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122  (many times faster, a million times)
-        if suffix in IMAGE_SUFFIXES or _is_file(path):
-            return path
-        for ending in self._suffixes:
-            if _is_file(found := Path(f"{path}{ending}")):
-                return found
-        if os.sep in name or "/" in name:
-            return path
-        if self._index is None:  # an id without a path: look below the folder, once
-            self._index = scan([self._root])
-        if name in self._index.clashes:
-            refuse_clashes({name: self._index.clashes[name]})
-        return self._index.images.get(name, Path(f"{path}{self._suffixes[0]}"))
+        path = os.path.join(self._root, name)  # noqa: PTH118  (a Path costs more than a look at the disk)
+        if _is_file(path):
+            return Path(path)
+        with_suffix = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
+        if not with_suffix:
+            there = [Path(path + ending) for ending in self._suffixes if _is_file(path + ending)]
+            there = [file for n, file in enumerate(there) if not any(is_copy(file, other) for other in there[:n])]
+            if len(there) > 1:
+                refuse_rivals({name: there})
+            if there:
+                return there[0]
+        files = self._finder.find(name if with_suffix else name + self._extension)
+        if len(files) > 1:
+            refuse_rivals({name: files})
+        if files:
+            return files[0]
+        if _exists(path):
+            return Path(path)  # a folder, a pipe: whoever opens it says so
+        self._hints -= 1
+        near = self._finder.nearest(name) if self._hints >= 0 else ""
+        raise DataError(f"{path}{'' if with_suffix else self._suffixes[0]} does not exist; check the path.{near}")
 
-    def _read_header(self) -> tuple[list[str], str]:
-        try:
-            with self.table.open("rb") as stream:
-                line = stream.readline(_MAX_HEADER).decode("utf-8-sig")
-                tabs = self.table.suffix.lower() in {".tab", ".tsv"}
-                delimiter = "\t" if tabs else max(",;\t", key=line.count)
-                header = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
-        except OSError as error:
-            raise DataError(f"Cannot read {self.table}: {error.strerror}; check the file and its rights.") from error
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{self.table} is not a CSV in UTF-8 ({error}); mend its first line.") from error
-        if not any(header):
-            raise DataError(f"{self.table} is empty; it needs a line of column names and one row an image.")
-        return header, delimiter
+    @cached_property
+    def _finder(self) -> ImageFinder:
+        """Looks below the folder, which is walked through once, where names alone do not lead to files."""
+        image = self.columns.image
+        names = (row.cells[image] for row in self._file.rows() if row.problem is None)
+        return ImageFinder(scan([self._root]), lambda: names)
 
     def _find_columns(
         self, header: list[str], fields: Sequence[str], image_column: str | None, named: Mapping[str, str]
     ) -> Columns:
-        positions = {name.lower(): index for index, name in reversed(list(enumerate(header)))}
+        positions = {name.lower(): index for index, name in enumerate(header) if name}
         for field in named:
             if field not in fields:
                 there = f"it uses {', '.join(fields)}" if fields else "it uses the image alone"
@@ -185,8 +173,15 @@ class TableReader:
         return Columns(len(header), image, found, absent)
 
 
-def _is_file(path: Path) -> bool:
+def _is_file(path: str) -> bool:
     try:
-        return path.is_file()
+        return os.path.isfile(path)  # noqa: PTH113
     except (OSError, ValueError):  # a name too long, or with a NUL in it: no such file
+        return False
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.exists(path)  # noqa: PTH110
+    except (OSError, ValueError):
         return False

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dermafuse.data.random_views import VIEW_CHANGES, ViewChange
 from dermafuse.errors import ConfigError, nearest
+from dermafuse.files import read_regular
 from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES
 
 #: ``[settings]`` written as these texts mean "not set" (TOML has no null).
@@ -229,7 +230,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path).decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

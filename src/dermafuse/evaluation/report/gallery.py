@@ -132,6 +132,15 @@ class _Models:
             return None
 
 
+def picture(path: Path | str) -> str:
+    """Return a thumbnail of an image file as a ``data:`` address.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    return _jpeg(upright(path, _LONGEST))
+
+
 def _example(row: int, predicted: str, record: pd.Series, model: tuple[Explainer, Predictor] | None) -> Example:
     path = record["path"]
     pixels = upright(path, _LONGEST)

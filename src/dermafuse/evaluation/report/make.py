@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +21,6 @@ from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError
 from dermafuse.evaluation.enrich import class_codes, enriched, match_records, read_metrics, reported_split
-from dermafuse.evaluation.figures.canvas import theme_style, theme_variables
 from dermafuse.evaluation.figures.make import Figure, make_figures, write_figures
 from dermafuse.evaluation.judge_heatmaps import judge_heatmaps
 from dermafuse.evaluation.prediction_rows import Rows, read_rows
@@ -39,6 +37,7 @@ from dermafuse.evaluation.report.facts import Facts
 from dermafuse.evaluation.report.gallery import Gallery, make_gallery
 from dermafuse.evaluation.report.operating import operating
 from dermafuse.evaluation.report.sections import all_findings, calibration, classes, verdict
+from dermafuse.evaluation.report.shell import page
 from dermafuse.evaluation.report.subgroups import subgroups
 from dermafuse.evaluation.report.uncertainty import explanation_quality, uncertainty
 from dermafuse.files import existing_folder, write_atomic, write_json
@@ -64,14 +63,6 @@ _CONTENTS: Final = {
     "checklists": "Checklists",
     "numbers": "All numbers",
     "cite": "How to cite",
-}
-
-#: Colours of the page itself: name -> (light, dark). The drawings' inks come on top.
-_COLOURS: Final = {
-    "ground": ("#f4f5f8", "#0e1115"),
-    "edge": ("#dfe3e9", "#2a303a"),
-    "tint": ("#f0f3f8", "#1f252d"),
-    "good": ("#2a7a4b", "#6fcf97"),
 }
 
 
@@ -189,21 +180,11 @@ def render(
     )
     kind = "Test of" if facts.split == "test" else "Report of"
     lead = facts.fill(_lead(facts))
-    script = _asset("report.js")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-        f"<title>{escape(title)}: dermafuse report</title><style>{_style()}</style></head><body>"
-        f'<div class="frame"><nav class="contents" aria-label="Contents">{links}</nav><main class="page">'
-        f'<header class="top"><div><h1>{kind} {escape(title)}</h1><span class="sub">{lead}</span></div>'
-        '<button class="theme" type="button" hidden>Dark</button></header>'
-        f"{main}<footer>{escape(diagnoses.DISCLAIMER)} Made by dermafuse {facts.show('/dermafuse')}; every figure is "
-        f"in <code>{FIGURES}/</code> as SVG, PNG and CSV.</footer></main></div>"
-        f"<script>{script}</script></body></html>\n"
+    footer = (
+        f"{escape(diagnoses.DISCLAIMER)} Made by dermafuse {facts.show('/dermafuse')}; every figure is "
+        f"in <code>{FIGURES}/</code> as SVG, PNG and CSV."
     )
+    return page(title, f"{kind} {escape(title)}", lead, main, footer, links=links)
 
 
 def _lead(facts: Facts) -> str:
@@ -220,31 +201,6 @@ def _lead(facts: Facts) -> str:
     return " · ".join(parts)
 
 
-def _style() -> str:
-    light, dark = (
-        "".join(f"--{name}:{pair[mode]};" for name, pair in _COLOURS.items()) + theme_variables(dark=bool(mode))
-        for mode in (0, 1)
-    )
-    drawn = [*(f"#tab-{name}:checked~#pane-{name}" for name in _pane_names())]
-    return (
-        f":root{{color-scheme:light;{light}}}"
-        f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}"
-        f":root[data-theme=dark]{{color-scheme:dark;{dark}}}"
-        f"{_asset('report.css')}{theme_style()}{','.join(drawn)}{{display:block}}"
-        f"@media print{{:root:root:root{{color-scheme:light;{light}}}}}"
-    )
-
-
-def _pane_names() -> list[str]:
-    from dermafuse.evaluation.figures.tables import FOREST_METRICS
-
-    return list(FOREST_METRICS)
-
-
-def _asset(name: str) -> str:
-    return files("dermafuse.evaluation.report").joinpath("page", name).read_text(encoding="utf-8")
-
-
 def _judged_heatmaps(rows: Rows, sources: Sources, masks: Path, report: Reporter) -> dict[str, Any]:
     model = sources.bundles.get(0)
     if sources.records is None or model is None:
@@ -258,9 +214,9 @@ def _judged_heatmaps(rows: Rows, sources: Sources, masks: Path, report: Reporter
 
 
 def _sources(run: Path, metrics: Mapping[str, Any], rows: Rows, named: Path | None) -> Sources:
-    config = _config(run)
+    config = run_config(run)
     said = (config or {}).get("data") or (metrics.get("data") or {}).get("path")
-    records, why = _records(rows, named, None if said is None else str(said))
+    records, why = records_of_rows(rows, named, None if said is None else str(said))
     folds = sorted(set(rows.fold.tolist()))
     bundles: dict[int, Path | Predictor] = {}
     histories = {}
@@ -276,7 +232,7 @@ def _sources(run: Path, metrics: Mapping[str, Any], rows: Rows, named: Path | No
     return Sources(records, bundles, histories, config, why)
 
 
-def _records(rows: Rows, named: Path | None, said: str | None) -> tuple[Records | None, str]:
+def records_of_rows(rows: Rows, named: Path | None, said: str | None) -> tuple[Records | None, str]:
     """Return the data set of the rows, or why there is none; a named one must fit."""
     if named is not None:
         records = read_dataset(named)
@@ -292,7 +248,12 @@ def _records(rows: Rows, named: Path | None, said: str | None) -> tuple[Records 
     return records, ""
 
 
-def _config(run: Path) -> dict[str, Any] | None:
+def run_config(run: Path) -> dict[str, Any] | None:
+    """Return the content of ``RUN/config.toml``, ``None`` where there is none.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     path = run / "config.toml"
     if not path.exists():
         return None

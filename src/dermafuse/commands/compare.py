@@ -1,0 +1,93 @@
+"""``dermafuse compare A B``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dermafuse.commands import show
+from dermafuse.diagnoses import DISCLAIMER
+
+_HEADLINES: Final = ("accuracy", "balanced accuracy", "macro f1", "weighted f1", "macro auroc", "nll", "ece")
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser(
+        "compare",
+        parents=[common],
+        help="paired differences of two or more runs, with intervals and tests",
+        description="Compare runs that were judged on the same images with the first of them: bootstrap over lesions "
+        "of every metric, McNemar's and DeLong's tests, Holm's correction, and the images that changed sides. "
+        f"{DISCLAIMER}",
+        epilog="Example: dermafuse compare runs/standard runs/strong --out comparison",
+    )
+    verb.add_argument(
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        type=Path,
+        help="RUN folders, folders of folds, evaluations, or predictions.csv files; the first is the base",
+    )
+    verb.add_argument(
+        "--out", metavar="DIR", type=Path, help="the folder to make: comparison.html, compare.json, changed-N.csv"
+    )
+    verb.add_argument("--data", metavar="DATA", type=Path, help="where the images are (default: as in the first run)")
+    verb.add_argument("--overwrite", action="store_true", help="replace DIR")
+    verb.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default 0)")
+    verb.add_argument("--json", action="store_true", help="print every difference as JSON instead of tables")
+    verb.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare."""
+    from dermafuse.evaluation.compare import compare, read_judged
+    from dermafuse.evaluation.report.comparison import write_comparison
+    from dermafuse.files import check_output_folder
+    from dermafuse.progress import Terminal
+
+    if arguments.out is not None:
+        check_output_folder(arguments.out, overwrite=arguments.overwrite)
+    judged = [read_judged(path) for path in arguments.runs]
+    found = compare(judged, seed=arguments.seed)
+    if arguments.out is not None:
+        write_comparison(
+            found, judged, arguments.out, data=arguments.data, overwrite=arguments.overwrite, report=Terminal()
+        )
+    if arguments.json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return 0
+    show(*tables(found))
+    if arguments.out is not None:
+        print(f"The page is in {arguments.out / 'comparison.html'}.")
+    print(DISCLAIMER)
+    return 0
+
+
+def tables(found: Mapping[str, Any]) -> list[Any]:
+    """Return rich tables: the headline metrics and the tests of each compared model."""
+    from rich.table import Table
+
+    from dermafuse.evaluation.report.comparison import METRIC_HEADS, TEST_HEADS, metric_rows, test_rows
+
+    made = []
+    for entry in found["compared"]:
+        title = f"{entry['name']} minus {found['base']}: {found['images']:,} images, {found['lesions']:,} lesions"
+        rows = [row for row in metric_rows(found, entry) if row[0] in _HEADLINES or row[0].startswith("malignant")]
+        changed = entry["changed"]
+        tests = Table(
+            *TEST_HEADS,
+            caption=f"{changed['gained']:,} images are now right, {changed['lost']:,} no longer, {changed['other']:,} "
+            "were and are wrong in another way.",
+            caption_justify="left",
+        )
+        for row in test_rows(entry):
+            tests.add_row(*row)
+        metrics = Table(*METRIC_HEADS, title=title, title_justify="left")
+        for row in rows:
+            metrics.add_row(*row)
+        made += [metrics, tests]
+    return made
