@@ -11,6 +11,7 @@ import pytest
 
 from dermafuse.data.records import COLUMNS, Records, summarize
 from dermafuse.data.splits import Split
+from dermafuse.data.words import Words
 from dermafuse.errors import DataError
 from dermafuse.evaluation.checks.data_checks import CHECKS, check_data
 from dermafuse.evaluation.checks.df005_missing_metadata import association
@@ -206,11 +207,11 @@ def test_df006_lists_unreadable_files_with_the_reason() -> None:
 
 
 def test_df007_names_words_that_a_model_does_not_know_and_implausible_ages() -> None:
-    sites = ["back"] * (N - 3) + ["left elbow"] * 3
+    sites = ["back"] * (N - 3) + ["nail bed"] * 3
     found = finding("DF007", records(localization=sites))
-    assert found.data["unknown_words"] == {"localization": {"left elbow": 3}}
+    assert found.data["unknown_words"] == {"localization": {"nail bed": 3}}
     assert found.severity == "warning"
-    known = {"localization": ("back", "left elbow")}
+    known = {"localization": Words(("back", "nail bed"), {})}
     assert "DF007" in check_data(records(localization=sites), vocabulary=known).passed
     ages = finding("DF007", records(age=[0.0, 0.0, 130.0] + [50.0] * (N - 3)))
     assert ages.data["implausible_ages"] == {"0": 2, "130": 1}

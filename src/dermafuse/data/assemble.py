@@ -31,6 +31,7 @@ class Draft:
         numbers: numeric features, float64, NaN where missing.
         dropped: image names that the table has but the layout leaves out (said in ``notes``).
         notes: sentences for the user.
+        values: how categorical words were mapped (``Records.values``).
     """
 
     table: Path
@@ -41,6 +42,7 @@ class Draft:
     numbers: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
+    values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
 
 def assemble(
@@ -106,6 +108,7 @@ def assemble(
         notes=(*draft.notes, *_notes(whole[here], draft, finder, found, paths, known)),
         synthetic=(folder / SYNTHETIC_MARKER).exists(),
         has_lesions=known > 0,
+        values=draft.values,
     )
 
 

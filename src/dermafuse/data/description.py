@@ -45,6 +45,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, fi
 
 from dermafuse.data.records import NEVER_FEATURES
 from dermafuse.data.scan import IMAGE_SUFFIXES
+from dermafuse.data.words import mapping
 from dermafuse.diagnoses import CODES
 from dermafuse.errors import ConfigError, nearest
 from dermafuse.files import read_regular
@@ -179,11 +180,15 @@ class TableDescription(BaseModel):
             raise ValueError("'age' is in years: list it under numeric")
         for feature in set(self.numeric) & ({"sex", "localization"} | set(self.categorical)):
             raise ValueError(f"'{feature}' cannot be numeric: it is a category")
-        for feature in self.values:
+        for feature, words in self.values.items():
             if feature not in self.categorical and not (feature == "split" and self.split):
                 raise ValueError(
                     f"[values.{feature}] is not a categorical feature.{nearest(feature, self.categorical)}"
                 )
+            try:
+                mapping(words)
+            except ValueError as error:
+                raise ValueError(f"[values.{feature}] {error}") from error
         return self
 
 

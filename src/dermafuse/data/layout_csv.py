@@ -18,6 +18,7 @@ from dermafuse.data.image_names import image_ids
 from dermafuse.data.one_hot import marked_column
 from dermafuse.data.records import Records
 from dermafuse.data.tables import AGE_RANGE, check_image_ids, find_columns, optional_text, parse_numbers
+from dermafuse.data.words import mapped, mapping
 from dermafuse.errors import ConfigError, examples
 
 
@@ -39,9 +40,9 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
     if set(told.label) <= column.keys():
         # A blank is refused with all the others, after rows were dropped.
         raw = _raw_labels(frame, [column[name] for name in told.label], every, table)
+    known = {feature: mapping(words) for feature, words in told.values.items() if feature in told.categorical}
     text: dict[str, list[str | None]] = {
-        feature: _categories(frame[column[name]], told.values.get(feature, {}))
-        for feature, name in told.categorical.items()
+        feature: mapped(frame[column[name]], known.get(feature, {})) for feature, name in told.categorical.items()
     }
     if told.source is not None:
         text["source"] = optional_text(frame[column[told.source]])
@@ -69,6 +70,7 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
             },
             dropped=frozenset([*every, *rows.left_out]) - frozenset(ids),
             notes=notes,
+            values=known,
         ),
         rows.found,
         layout="csv",
@@ -151,8 +153,3 @@ def _labels(raw: list[str | None], told: TableDescription, notes: list[str]) -> 
         listed = ", ".join(f"{old} -> {new} ({n:,})" for (old, new), n in sorted(moved.items()))
         notes.append(f"Diagnoses mapped: {listed}.")
     return labels
-
-
-def _categories(values: pd.Series, mapping: dict[str, str]) -> list[str | None]:
-    lowered = {old.lower(): new.lower() for old, new in mapping.items()}
-    return optional_text(lowered.get(str(value).lower(), str(value).lower()) for value in values)

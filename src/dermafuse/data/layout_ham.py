@@ -27,6 +27,7 @@ from dermafuse.data.tables import (
     parse_numbers,
     read_table,
 )
+from dermafuse.data.words import mapped
 
 #: The vocabulary of ``localization`` in HAM10000.
 LOCALIZATIONS: Final[frozenset[str]] = frozenset(
@@ -71,8 +72,8 @@ def read_ham(table: Path, found: Scan, root: Path, *, labelled: bool) -> Records
         labels=[value.lower() if value else None for value in column.get("dx", blank)],
         lesions=optional_text(column["lesion_id"]),
         text={
-            "sex": optional_text(value.lower() for value in column["sex"]),
-            "localization": optional_text(value.lower() for value in column["localization"]),
+            "sex": mapped(column["sex"], {}),
+            "localization": mapped(column["localization"], {}),
             "dx_type": optional_text(column.get("dx_type", blank)),
             "source": optional_text(column.get("dataset", blank)),
         },

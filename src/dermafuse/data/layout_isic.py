@@ -34,6 +34,7 @@ from dermafuse.data.tables import (
     parse_numbers,
     read_table,
 )
+from dermafuse.data.words import Words, mapped, mapping, normal
 from dermafuse.diagnoses import ISIC_CODES
 from dermafuse.errors import DataError, examples
 
@@ -140,9 +141,10 @@ def read_isic(layout: str, found: Scan, root: Path, *, labelled: bool) -> Record
         ages = [value or "" for value in _column(facts, "age_approx", ids)]
         table = next(path for path in facts if "age_approx" in _lower(facts[path]))
         draft.numbers = {"age": parse_numbers(ages, ids, "age_approx", table, AGE_RANGE)}
-        sexes = [value.lower() if value else None for value in _column(facts, "sex", ids)]
+        sexes = mapped((value or "" for value in _column(facts, "sex", ids)), {})
         sites = _sites(_column(facts, "anatom_site_general", ids), notes)
         draft.text = {**draft.text, "sex": sexes, "localization": sites}
+        draft.values = {"localization": mapping(SITES)}
         lacking = len(set(ids) - {name for frame in facts.values() for name in frame.index})
         if lacking:
             notes.append(f"{lacking:,} image(s) have no row in the metadata: age, sex and site are missing.")
@@ -234,13 +236,14 @@ def _column(facts: dict[Path, pd.DataFrame], name: str, ids: list[str]) -> list[
 
 
 def _sites(values: list[str | None], notes: list[str]) -> list[str | None]:
-    """Map body sites through `SITES`; a site the table does not know becomes missing. Both are noted."""
-    lowered = [value.lower() if value else None for value in values]
-    tally = Counter(value for value in lowered if value)
-    mapped = [f"{site} -> {SITES[site]} ({n:,})" for site, n in sorted(tally.items()) if site in SITES]
-    strange = [f"'{site}' ({n:,})" for site, n in sorted(tally.items()) if site not in SITES]
-    if mapped:
-        notes.append(f"Body sites mapped onto those of HAM10000: {', '.join(mapped)}.")
+    """Map body sites through `SITES`; a site that stands for none of them becomes missing. Both are noted."""
+    words = Words(sorted(set(SITES.values())), mapping(SITES))
+    tally = Counter(normal(value or "") for value in values)
+    found = {site: words.find(site) for site in sorted(tally.keys() - {None})}  # type: ignore[type-var]
+    mapped_to = [f"{site} -> {word} ({tally[site]:,})" for site, word in found.items() if word]
+    strange = [f"'{site}' ({tally[site]:,})" for site, word in found.items() if not word]
+    if mapped_to:
+        notes.append(f"Body sites mapped onto those of HAM10000: {', '.join(mapped_to)}.")
     if strange:
         notes.append(f"Body sites without a counterpart count as missing: {', '.join(strange)}.")
-    return [SITES.get(value) if value else None for value in lowered]
+    return [found.get(normal(value or "")) for value in values]

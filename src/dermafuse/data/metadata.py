@@ -4,21 +4,22 @@ The published recipe, fitted on training rows only. scikit-learn fits (`SimpleIm
 `OneHotEncoder`); what it found is kept as plain numbers, so that a machine that predicts needs NumPy alone and
 a saved encoder gives the same bits as the one that was fitted.
 
-How one value is read (what is missing, how words are compared) is said in ``data/values.py``.
+How one value is read is said in ``data/values.py``, and when two words are the same in ``data/words.py``.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse.data.values import UNKNOWN, clean, to_numbers, to_words
+from dermafuse.data.saved_json import a_finite, a_list, an_object, broken, new_name
+from dermafuse.data.values import clean, to_numbers, to_words
+from dermafuse.data.words import UNKNOWN, Words, mapped, mapping, says_nothing
 from dermafuse.errors import BundleError, ConfigError, DataError, examples
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ class MetadataEncoder:
     number, one for each word of the vocabulary for a category and, with ``missing_indicators``, one more that
     is 1 where the value is missing or unknown.
 
-    A category that is missing or was not seen in training counts as "unknown" where the training rows have that
-    word, else its columns are all 0. With indicators "unknown" has no column: all 0, and the indicator 1.
+    A category that is missing or stands for no word of training (`Words.find`) counts as "unknown" where the training
+    rows have that word, else its columns are all 0. With indicators "unknown" has no column: all 0, and the
+    indicator 1.
 
     Attributes:
         numeric: names of the numeric fields.
@@ -55,6 +57,7 @@ class MetadataEncoder:
         statistics: one for each numeric field.
         vocabularies: the known words (sorted) of each categorical field.
         missing_indicators: whether each field has a column that says it is missing.
+        values: field -> word of a table -> word to learn from, as the table's description says (``[values.X]``).
     """
 
     numeric: tuple[str, ...]
@@ -62,6 +65,7 @@ class MetadataEncoder:
     statistics: tuple[Statistics, ...]
     vocabularies: tuple[tuple[str, ...], ...]
     missing_indicators: bool = False
+    values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict, hash=False)
 
     @classmethod
     def fit(
@@ -71,10 +75,12 @@ class MetadataEncoder:
         numeric: Sequence[str],
         categorical: Sequence[str],
         missing_indicators: bool = False,
+        values: Mapping[str, Mapping[str, str | None]] | None = None,
     ) -> MetadataEncoder:
         """Learn means, spreads and vocabularies from the rows of ``table``: give it training rows only.
 
-        A field without a single value, or with the same value everywhere, is encoded as 0.
+        A field without a single value, or with the same value everywhere, is encoded as 0. ``values`` are the maps of
+        words by which the table was read (``Records.values``): they are kept, for the words of later records.
 
         Raises:
             DataError: no rows, a column is missing, or a value is not a number where one is expected.
@@ -90,12 +96,15 @@ class MetadataEncoder:
             raise DataError(f"The table has no column '{lacking[0]}' (it has {there}); rename or add it.")
         if names and not len(table):
             raise DataError("There are no rows to fit the metadata encoder on; check the split.")
+        told = {name: values[name] for name in categorical if values and values.get(name)}
+        words = {name: mapped(to_words(table[name], name), told.get(name, {})) for name in categorical}
         return cls(
             tuple(numeric),
             tuple(categorical),
             tuple(_fit_numbers(to_numbers(table[name], name), name) for name in numeric),
-            tuple(_fit_words(to_words(table[name], name), missing_indicators) for name in categorical),
+            tuple(_fit_words(words[name], missing_indicators) for name in categorical),
             missing_indicators,
+            told,
         )
 
     @functools.cached_property
@@ -126,6 +135,14 @@ class MetadataEncoder:
     def width(self) -> int:
         """Number of output columns; 0 for a data set without metadata."""
         return len(self.feature_names)
+
+    @functools.cached_property
+    def words(self) -> dict[str, Words]:
+        """Of each categorical field what finds its word for a written one."""
+        return {
+            name: Words(known, self.values.get(name, {}))
+            for name, known in zip(self.categorical, self.vocabularies, strict=True)
+        }
 
     @functools.cached_property
     def _columns(self) -> tuple[tuple[dict[str, int], int | None], ...]:
@@ -176,9 +193,10 @@ class MetadataEncoder:
             if self.missing_indicators:
                 encoded[:, start + 1] = missing
         for name, (offset, other) in zip(self.categorical, self._columns, strict=True):
-            words = to_words(columns[name], name) if name in columns else [None] * count
+            texts = to_words(columns[name], name) if name in columns else [None] * count
             start = self.fields[name].start
-            for row, word in enumerate(words):
+            for row, text in enumerate(texts):
+                word = self.words[name].find(text)
                 column = other if word is None else offset.get(word, other)
                 if column is not None:
                     encoded[row, start + column] = 1.0
@@ -201,11 +219,24 @@ class MetadataEncoder:
             DataError: as `transform_one`.
         """
         silent = [name for name in self.numeric if np.isnan(to_numbers([values.get(name)], name)[0])]
-        for name, words in zip(self.categorical, self.vocabularies, strict=True):
-            word = to_words([values.get(name)], name)[0]
-            if word is None or word == UNKNOWN or word not in words:
+        for name, words in self.words.items():
+            if words.find(to_words([values.get(name)], name)[0]) in (None, UNKNOWN):
                 silent.append(name)
         return silent
+
+    def unknown(self, values: Mapping[str, object]) -> dict[str, str]:
+        """Return field -> word as written, of the words of one record that stand for none that the model knows.
+
+        Raises:
+            DataError: as `transform_one`.
+        """
+        found = {}
+        for name, words in self.words.items():
+            text = to_words([values.get(name)], name)[0]
+            # `to_words` tells text from missing values; a word that means "unknown" is no loss.
+            if words.find(text) is None and not says_nothing(text):
+                found[name] = str(values[name]).strip()
+        return found
 
     def absent(self) -> Vector:
         """Return the float32 vector (width,) of a record about which nothing is known."""
@@ -219,8 +250,10 @@ class MetadataEncoder:
                 {"name": name, "fill": found.fill, "mean": found.mean, "scale": found.scale}
                 for name, found in zip(self.numeric, self.statistics, strict=True)
             ],
+            # Without values as every version reads it.
             "categorical": [
                 {"name": name, "vocabulary": list(words)}
+                | ({"values": dict(self.values[name])} if name in self.values else {})
                 for name, words in zip(self.categorical, self.vocabularies, strict=True)
             ],
             "missing_indicators": self.missing_indicators,
@@ -233,39 +266,56 @@ class MetadataEncoder:
         Raises:
             BundleError: not what `to_json` writes: another format, a key missing, a wrong type, NaN.
         """
-        top = _object(saved, "the metadata encoder", "format", "numeric", "categorical", "missing_indicators")
+        top = an_object(saved, "the metadata encoder", "format", "numeric", "categorical", "missing_indicators")
         if type(top["format"]) is not int or top["format"] != FORMAT:
             raise BundleError(
                 f"The metadata encoder has format {top['format']!r} and this version reads {FORMAT}; "
                 "use the version of dermafuse that wrote it."
             )
         if not isinstance(top["missing_indicators"], bool):
-            raise _broken("'missing_indicators' is neither true nor false")
+            raise broken("'missing_indicators' is neither true nor false")
         numeric: dict[str, Statistics] = {}
         categorical: dict[str, tuple[str, ...]] = {}
-        for entry in _list(top["numeric"], "numeric"):
-            item = _object(entry, "a numeric field", "name", "fill", "mean", "scale")
-            name = _name(item, numeric)
-            fill, mean, scale = (_finite(item[key], f"'{key}' of '{name}'") for key in ("fill", "mean", "scale"))
+        told: dict[str, Mapping[str, str | None]] = {}
+        for entry in a_list(top["numeric"], "numeric"):
+            item = an_object(entry, "a numeric field", "name", "fill", "mean", "scale")
+            name = new_name(item, numeric)
+            fill, mean, scale = (a_finite(item[key], f"'{key}' of '{name}'") for key in ("fill", "mean", "scale"))
             if scale <= 0:
-                raise _broken(f"'scale' of '{name}' is {scale}, not above 0")
+                raise broken(f"'scale' of '{name}' is {scale}, not above 0")
             numeric[name] = Statistics(fill, mean, scale)
-        for entry in _list(top["categorical"], "categorical"):
-            item = _object(entry, "a categorical field", "name", "vocabulary")
-            name = _name(item, {**numeric, **categorical})
-            words = _list(item["vocabulary"], f"vocabulary of '{name}'")
+        for entry in a_list(top["categorical"], "categorical"):
+            item = an_object(entry, "a categorical field", "name", "vocabulary")
+            name = new_name(item, {**numeric, **categorical})
+            words = a_list(item["vocabulary"], f"vocabulary of '{name}'")
             if not all(isinstance(word, str) and clean(word) == word for word in words):
-                raise _broken(f"the vocabulary of '{name}' holds something other than words in lower case")
+                raise broken(f"the vocabulary of '{name}' holds something other than words in lower case")
             if len(set(words)) < len(words) or (top["missing_indicators"] and UNKNOWN in words):
-                raise _broken(f"the vocabulary of '{name}' names a word twice")
+                raise broken(f"the vocabulary of '{name}' names a word twice")
             categorical[name] = tuple(words)
+            if "values" in item:
+                told[name] = _saved_values(item["values"], name)
         return cls(
             tuple(numeric),
             tuple(categorical),
             tuple(numeric.values()),
             tuple(categorical.values()),
             top["missing_indicators"],
+            told,
         )
+
+
+def _saved_values(saved: Any, name: str) -> dict[str, str | None]:
+    what = f"'values' of '{name}'"
+    if not isinstance(saved, dict) or not all(word is None or isinstance(word, str) for word in saved.values()):
+        raise broken(f"{what} is not a map of words")
+    try:
+        told = mapping({old: word or "" for old, word in saved.items()})
+    except ValueError as error:
+        raise broken(f"{what} {error}") from error
+    if told != saved:
+        raise broken(f"{what} holds something other than words as training keeps them")
+    return told
 
 
 def _fit_numbers(values: npt.NDArray[np.float64], name: str) -> Statistics:
@@ -292,39 +342,3 @@ def _fit_words(words: list[str | None], missing_indicators: bool) -> tuple[str, 
         return ()
     encoder = OneHotEncoder(handle_unknown="ignore").fit(np.array(seen, dtype=object)[:, None])
     return tuple(str(word) for word in encoder.categories_[0])
-
-
-def _broken(problem: str) -> BundleError:
-    return BundleError(f"The saved metadata encoder is damaged: {problem}; export the model again.")
-
-
-def _object(value: Any, what: str, *keys: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _broken(f"{what} is a {type(value).__name__}, not an object")
-    lacking = [key for key in keys if key not in value]
-    if lacking:
-        raise _broken(f"{what} lacks '{lacking[0]}'")
-    return value
-
-
-def _list(value: Any, what: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise _broken(f"'{what}' is a {type(value).__name__}, not a list")
-    return value
-
-
-def _name(item: dict[str, Any], taken: Mapping[str, object]) -> str:
-    name = item["name"]
-    if not isinstance(name, str) or not name or name in taken:
-        raise _broken(f"{name!r} is not the name of one more field")
-    return name
-
-
-def _finite(value: Any, what: str) -> float:
-    try:
-        number = float(value) if type(value) in (int, float) else math.nan
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise _broken(f"{what} is {str(value)[:40]!r}, not a finite number")
-    return number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -52,6 +52,8 @@ class Records:
         notes: sentences for the user: what was mapped, dropped or left out, with counts.
         synthetic: whether the folder says that its images are generated.
         has_lesions: whether lesion ids are known (for at least one image).
+        values: categorical feature -> word of the table -> word in ``table``, as its reader mapped them
+            (`dermafuse.data.words.mapping`): a model of these data carries them.
     """
 
     table: pd.DataFrame
@@ -64,6 +66,7 @@ class Records:
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     has_lesions: bool = True
+    values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.table)

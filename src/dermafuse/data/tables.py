@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.data.table_files import open_table
+from dermafuse.data.values import AGE_RANGE, written_number
+from dermafuse.data.words import MISSING, says_nothing
 from dermafuse.errors import DataError, examples, nearest
 
-#: Cells that mean "no value" (compared in lower case).
-MISSING: Final[frozenset[str]] = frozenset({"", "na", "n/a", "nan", "null", "none"})
-
-#: ``age`` in years must lie here.
-AGE_RANGE: Final = (0.0, 120.0)
+__all__ = ["AGE_RANGE", "MISSING"]
 
 
 def read_table(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
@@ -124,7 +121,7 @@ def check_labels(labels: Sequence[str | None], ids: Sequence[str], classes: Sequ
 def parse_numbers(
     values: Sequence[str], ids: Sequence[str], name: str, path: Path, limits: tuple[float, float] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Return a numeric column as float64; `MISSING` cells and ``unknown`` become NaN.
+    """Return a numeric column as float64; `MISSING` cells and ``unknown`` become NaN (`written_number` reads the rest).
 
     Args:
         values: cells as text, one a row.
@@ -140,15 +137,13 @@ def parse_numbers(
     bad: list[str] = []
     outside: list[str] = []
     for row, text in enumerate(values):
-        if text.lower() in MISSING or text.lower() == "unknown":
+        if says_nothing(text):
             continue
-        try:
-            number = math.nan if "_" in text else float(text)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+        number = written_number(text)
+        if number is None or not math.isfinite(number):
             bad.append(f"'{text}' of {ids[row]}")
-        elif limits and not limits[0] <= number <= limits[1]:
+            continue
+        if limits and not limits[0] <= number <= limits[1]:
             outside.append(f"{text} of {ids[row]}")
         numbers[row] = number
     if bad:

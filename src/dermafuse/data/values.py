@@ -1,8 +1,9 @@
-"""Reading single clinical values: what is missing, what is a number, when two words are the same.
+"""Reading single clinical values: what is missing, what is a number; when two words are the same says ``words``.
 
-Text is compared stripped and in lower case (in HAM10000, which is written so, this changes nothing). None, NaN,
-empty text and ``nan``, ``na``, ``n/a``, ``null``, ``none`` are missing values; ``unknown`` is missing in a number
-and a word of its own in a category. Needs NumPy alone: prediction starts with it.
+None, NaN, empty text and ``nan``, ``na``, ``n/a``, ``null``, ``none`` are missing values; ``unknown`` is missing in a
+number and a word of its own in a category. One rule for tables, the command line and Python: a number may be the
+start of an open range (``85+`` is 85); anything else, and an age outside 0 to 120, is refused. Needs NumPy alone:
+prediction starts with it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from dermafuse.data.words import MISSING, says_nothing
 from dermafuse.errors import DataError
 
-#: The category that stands for every value that is missing or was not seen in training.
-UNKNOWN: Final = "unknown"
-#: Texts that mean "no value", and the years an age may have: as the readers have it (``data/tables.py``, which
-#: needs pandas and so is not imported here; a test holds the two together).
-MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})
+#: The years an age may have.
 AGE_RANGE: Final = (0.0, 120.0)
 
 
@@ -74,18 +72,29 @@ def to_numbers(values: Any, name: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
+def written_number(text: str) -> float | None:
+    """Return the number that a stripped text is, ``None`` where it is none; infinity comes through."""
+    plain = text[:-1] if text[-1:] == "+" and text[-2:-1].isdigit() else text
+    try:
+        return None if "_" in plain else float(plain)  # float("1_0") is 10
+    except ValueError:
+        return None
+
+
 def _number(value: object, name: str) -> float:
     if is_missing(value):
         return math.nan
     if isinstance(value, str):
         text = value.strip().lower()
-        if text in MISSING or text == UNKNOWN:
+        if says_nothing(text):
             return math.nan
-    if isinstance(value, (str, int, float, np.number)) and not isinstance(value, (bool, np.complexfloating)):
+        number = written_number(text)
+        if number is not None:
+            return number
+    elif isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.complexfloating)):
         try:
-            if not (isinstance(value, str) and "_" in value):  # float("1_0") is 10
-                return float(value)
-        except (ValueError, OverflowError):
+            return float(value)
+        except OverflowError:
             pass
     shown = repr(value)
     shown = shown if len(shown) <= 40 else shown[:37] + "..."

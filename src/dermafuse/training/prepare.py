@@ -151,6 +151,7 @@ def fit_encoder(records: Records, config: TrainConfig) -> MetadataEncoder:
         numeric=records.numeric,
         categorical=records.categorical,
         missing_indicators=config.missing_indicators,
+        values=records.values,
     )
 
 

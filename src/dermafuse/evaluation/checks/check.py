@@ -82,15 +82,11 @@ def check_records(
         split=used,
         images=images,
         embeddings=None if bundle is None else _embeddings(bundle, records, images, report),
-        vocabulary=None if bundle is None else _vocabulary(bundle),
+        vocabulary=None if bundle is None else bundle.encoder.words,
         report=report,
         against_imbalance=against_imbalance,
     )
     return {**found, **checked.to_dict()}
-
-
-def _vocabulary(bundle: Bundle) -> dict[str, tuple[str, ...]]:
-    return dict(zip(bundle.encoder.categorical, bundle.encoder.vocabularies, strict=True))
 
 
 def _embeddings(bundle: Bundle, records: Records, images: ImageFacts, report: Reporter) -> npt.NDArray[np.float32]:

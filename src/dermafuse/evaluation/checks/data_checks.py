@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split
+from dermafuse.data.words import Words
 from dermafuse.evaluation.checks import (
     df001_shared_lesions,
     df002_near_duplicates,
@@ -72,7 +73,7 @@ def check_data(
     split: Split | None = None,
     images: ImageFacts | None = None,
     embeddings: npt.NDArray[Any] | None = None,
-    vocabulary: Mapping[str, Collection[str]] | None = None,
+    vocabulary: Mapping[str, Words] | None = None,
     report: Reporter | None = None,
     against_imbalance: str = "",
 ) -> Checked:
@@ -84,7 +85,7 @@ def check_data(
         images: from `dermafuse.evaluation.image_facts.read_images`; ``None``: checks that need them are left
             out. With them, the search for near-duplicates takes about 30 s for 10,000 images on 2 CPUs.
         embeddings: (n, c) of any network, one row an image.
-        vocabulary: feature -> words that a model knows (`MetadataEncoder.vocabularies`); ``None``: those of
+        vocabulary: feature -> words that a model knows (`MetadataEncoder.words`); ``None``: those of
             HAM10000.
         report: who is told the progress.
         against_imbalance: a sentence on what the training does for rare classes, where one is in sight

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from dermafuse.data.layout_ham import LOCALIZATIONS
-from dermafuse.data.values import UNKNOWN
+from dermafuse.data.words import UNKNOWN, Words, says_nothing
 from dermafuse.errors import examples
 from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.given import Given
@@ -28,7 +28,11 @@ def check(given: Given) -> Finding | None:
     foreign = {}
     for name, known in _vocabulary(given).items():
         words = table[name].dropna().value_counts()
-        strange = {str(word): int(n) for word, n in words.items() if word not in known and word != UNKNOWN}
+        strange = {
+            str(word): int(n)
+            for word, n in words.items()
+            if known.find(str(word)) is None and not says_nothing(str(word))
+        }
         if strange:
             foreign[name] = strange
             shown = examples([f"'{word}'" for word in strange])
@@ -60,8 +64,9 @@ def check(given: Given) -> Finding | None:
     )  # fmt: skip
 
 
-def _vocabulary(given: Given) -> dict[str, frozenset[str]]:
+def _vocabulary(given: Given) -> dict[str, Words]:
     known = given.vocabulary
     if known is None:
-        known = {"sex": SEXES} if given.records.layout == "csv" else {"sex": SEXES, "localization": LOCALIZATIONS}
-    return {name: frozenset(words) for name, words in known.items() if name in given.records.categorical}
+        usual = {"sex": SEXES} if given.records.layout == "csv" else {"sex": SEXES, "localization": LOCALIZATIONS}
+        known = {name: Words(sorted(words), {}) for name, words in usual.items()}
+    return {name: words for name, words in known.items() if name in given.records.categorical}

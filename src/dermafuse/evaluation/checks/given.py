@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split
+from dermafuse.data.words import Words
 from dermafuse.evaluation.checks.image_facts import ImageFacts
 from dermafuse.progress import Reporter, Silent
 
@@ -34,7 +35,7 @@ class Given:
     split: Split | None = None
     images: ImageFacts | None = None
     embeddings: npt.NDArray[Any] | None = None
-    vocabulary: Mapping[str, Collection[str]] | None = None
+    vocabulary: Mapping[str, Words] | None = None
     report: Reporter = field(default_factory=Silent)
     against_imbalance: str = ""
 
