@@ -15,8 +15,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse.data.words import MISSING, says_nothing
+from dermafuse.data.words import MISSING, UNKNOWN, says_nothing
 from dermafuse.errors import DataError
+
+__all__ = ["AGE_RANGE", "MISSING", "UNKNOWN", "clean", "is_missing", "to_numbers", "to_words", "written_number"]
 
 #: The years an age may have.
 AGE_RANGE: Final = (0.0, 120.0)
