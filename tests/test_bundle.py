@@ -13,6 +13,7 @@ from dermafuse import diagnoses
 from dermafuse.data.images import PREPROCESSING_VERSION
 from dermafuse.errors import BundleError, OutputError
 from dermafuse.files import sha256, write_json
+from dermafuse.labels import LabelSet
 from dermafuse.runtime.bundle import OutOfDistribution, PredictionSets, read_bundle, write_bundle
 from dermafuse.runtime.bundle_files import MANIFEST
 from tiny_bundle import CHANNELS, tiny_bundle, tiny_content, tiny_image, tiny_network
@@ -253,7 +254,7 @@ def test_a_network_without_metadata_serves_a_data_set_with_metadata(tmp_path):
         {"head": {"baseline/embedding": np.zeros(3, np.float32)}},
         {"ood": OutOfDistribution(method="knn", threshold=1.0)},
         {"info": {"x": float("inf")}},
-        {"names": {}},
+        {"labels": LabelSet.of(("benign", "malignant"))},
         {"models": ()},
     ],
 )

@@ -17,6 +17,7 @@ from dermafuse.evaluation.checks.data_checks import CHECKS, check_data
 from dermafuse.evaluation.checks.df005_missing_metadata import association
 from dermafuse.evaluation.checks.findings import Finding
 from dermafuse.evaluation.checks.image_facts import ImageFacts
+from dermafuse.labels import LabelSet
 from dermafuse.training.config import resolve
 from dermafuse.training.recipes import RECIPES, against_imbalance
 
@@ -42,7 +43,8 @@ def records(n: int = N, **columns: Any) -> Records:
     table[text] = table[text].astype(object)
     rest = {name: value for name, value in columns.items() if name not in COLUMNS}
     return Records(table, "kaggle", Path("/nowhere"), **{
-        "classes": ("mel", "nv"), "numeric": ("age",), "categorical": ("sex", "localization"), **rest,
+        "labels": LabelSet.of(rest.pop("classes", ("mel", "nv"))),
+        "numeric": ("age",), "categorical": ("sex", "localization"), **rest,
     })  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from dermafuse.cli import main
 from dermafuse.data.readers import read_dataset
 from dermafuse.errors import DataError
 from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.labels import LabelSet
 from dermafuse.progress import Silent
 from dermafuse.runtime.bundle import read_bundle
 from dermafuse.training.config import resolve
@@ -100,20 +101,21 @@ def rows(ids: list[str], probabilities: list[list[float]]) -> Rows:
     count = len(ids)
     names = np.array(ids, object)
     return Rows(
-        ("mel", "nv"), names, names, np.zeros(count, np.int64), np.zeros(count, np.int64),
+        LabelSet.of(("mel", "nv")), names, names, np.zeros(count, np.int64), np.zeros(count, np.int64),
         np.array(probabilities), np.zeros(count, np.int64),
     )  # fmt: skip
 
 
 def test_probabilities_are_averaged_by_image_whatever_the_order() -> None:
-    mean = averaged([rows(["b", "a"], [[0.2, 0.8], [1, 0]]), rows(["a", "b"], [[0, 1], [0.4, 0.6]])], ("mel", "nv"))
+    parts = [rows(["b", "a"], [[0.2, 0.8], [1, 0]]), rows(["a", "b"], [[0, 1], [0.4, 0.6]])]
+    mean = averaged(parts, LabelSet.of(("mel", "nv")))
     assert mean.image_id.tolist() == ["a", "b"]
     np.testing.assert_allclose(mean.probabilities, [[0.5, 0.5], [0.3, 0.7]])
 
 
 def test_an_image_that_some_member_skipped_is_refused() -> None:
     with pytest.raises(DataError, match="a 2 times and b 1 times"):
-        averaged([rows(["a", "b"], [[1, 0], [1, 0]]), rows(["a"], [[0, 1]])], ("mel", "nv"))
+        averaged([rows(["a", "b"], [[1, 0], [1, 0]]), rows(["a"], [[0, 1]])], LabelSet.of(("mel", "nv")))
 
 
 @pytest.mark.parametrize("setting", ["tuning_fraction=0", "split=image"])

@@ -18,6 +18,7 @@ import dermafuse
 from dermafuse import diagnoses
 from dermafuse.data.images import load_image
 from dermafuse.errors import BundleError, ConfigError, DataError
+from dermafuse.labels import LabelSet
 from dermafuse.runtime import temperature
 from dermafuse.runtime.attribution import grad_cam, shapley
 from dermafuse.runtime.bundle import OutOfDistribution, write_bundle
@@ -422,7 +423,14 @@ def test_the_picture_is_written_whatever_the_shape(explainer, tmp_path, shape):
 def test_the_picture_copes_with_long_names_flags_notes_and_a_cold_heatmap(tmp_path):
     names = dict.fromkeys(diagnoses.CODES, "a diagnosis with a name that is much too long for any title " * 3)
     rule = OutOfDistribution(method="energy", threshold=-1e9)
-    model = dermafuse.load(tiny_bundle(tmp_path / "m", head={}, names={c: n[:190] for c, n in names.items()}, ood=rule))
+    model = dermafuse.load(
+        tiny_bundle(
+            tmp_path / "m",
+            head={},
+            labels=LabelSet.of(diagnoses.CODES, names={c: n[:190] for c, n in names.items()}),
+            ood=rule,
+        )
+    )
     found = explain(model, tiny_image())
     assert found.prediction.out_of_distribution
     object.__setattr__(found, "cam", np.zeros((4, 4)))

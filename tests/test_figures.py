@@ -26,6 +26,7 @@ from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.operating_points import operating_points
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.subgroups import subgroup_report
+from dermafuse.labels import HAM10000
 from tiny_run import tiny_probabilities
 
 LABELS = np.random.default_rng(5).integers(0, 7, 240)
@@ -35,7 +36,7 @@ def some_rows(labels: np.ndarray = LABELS, seed: int = 1) -> Rows:
     probabilities = tiny_probabilities(labels, 7, seed=seed, skill=1.5)
     names = np.array([f"i{number}" for number in range(len(labels))], dtype=object)
     return Rows(
-        CODES, names, names, labels, probabilities.argmax(axis=1), probabilities, np.zeros(len(labels), np.int64)
+        HAM10000, names, names, labels, probabilities.argmax(axis=1), probabilities, np.zeros(len(labels), np.int64)
     )
 
 
@@ -124,7 +125,7 @@ def test_the_forest_marks_withheld_cells_and_keeps_their_numbers_out() -> None:
     sex = np.where(np.arange(len(rows)) < 9, "rare", "common")
     block = block_of(rows)
     block["subgroups"] = subgroup_report(rows.true, rows.probabilities, None, CODES, {"sex": sex}, replicates=60)
-    drawn = forest(block, "accuracy")
+    drawn = forest(block, "accuracy", HAM10000)
     assert drawn is not None
     texts = [shape.text for shape in drawn[0].shapes if isinstance(shape, Label)]
     assert any("withheld" in text for text in texts)

@@ -10,6 +10,7 @@ import pytest
 from dermafuse.data.images import load_image
 from dermafuse.data.readers import read_dataset
 from dermafuse.errors import ConfigError, OutputError
+from dermafuse.labels import HAM10000
 from dermafuse.progress import Silent
 from dermafuse.runtime import quantize as module
 from dermafuse.runtime.bundle import Bundle, read_bundle
@@ -21,7 +22,7 @@ from dermafuse.training.export import export
 from tiny_bundle import CHANNELS, SIZE, tiny_bundle, tiny_encoder, tiny_network
 from tiny_run import tiny_run
 
-CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+CLASSES = HAM10000
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +85,8 @@ def test_scores_are_mean_recall_and_melanoma_recall() -> None:
     found = scores_of(true, decided, CLASSES)
     assert found.accuracy == pytest.approx(4 / 6)
     assert found.balanced_accuracy == pytest.approx((2 / 3 + 1 + 0) / 3)
-    assert found.melanoma_sensitivity == pytest.approx(2 / 3)
-    assert scores_of(np.array([5]), np.array([5]), CLASSES).melanoma_sensitivity is None
+    assert found.critical_sensitivity == pytest.approx(2 / 3)
+    assert scores_of(np.array([5]), np.array([5]), CLASSES).critical_sensitivity is None
 
 
 def test_the_measure_that_lost_more_counts() -> None:
@@ -94,7 +95,7 @@ def test_the_measure_that_lost_more_counts() -> None:
     assert drop(before, Scores(0.9, 0.85, 0.50)) == pytest.approx(0.10)
     assert drop(before, Scores(0.1, 0.81, 0.61)) < 0
     assert drop(Scores(0.9, 0.8, None), Scores(0.9, 0.7, None)) == pytest.approx(0.10)
-    assert "80.0 % -> 85.0 %" in figures(before, Scores(0.9, 0.85, 0.50))
+    assert "80.0 % -> 85.0 %" in figures(before, Scores(0.9, 0.85, 0.50), CLASSES)
 
 
 def test_the_judge_decides_as_the_predictor_does(bundle: Bundle, synthetic: Path) -> None:
@@ -182,7 +183,7 @@ def test_an_int8_bundle_predicts_and_says_what_it_is(
     assert "int8" in bundle.card
     assert bundle.temperature == read_bundle(run).temperature
     path = read_dataset(synthetic).table["path"].iloc[0]
-    assert Predictor(bundle).predict(path, age=50).label in CLASSES
+    assert Predictor(bundle).predict(path, age=50).label in CLASSES.codes
 
 
 def test_a_refused_int8_export_leaves_nothing(tmp_path: Path, synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import openvino as ov
 import openvino.opset13 as op
 import pandas as pd
 
-from dermafuse import diagnoses
 from dermafuse.data.metadata import MetadataEncoder
+from dermafuse.labels import HAM10000
 from dermafuse.runtime.bundle import BundleContent, OutOfDistribution, PredictionSets, write_bundle
 
 SIZE = 32
@@ -76,9 +76,7 @@ def tiny_content(*, members: int = 1, metadata: bool = True, **changes: Any) -> 
         "head": {f"{prefix}baseline/embedding": baseline for prefix in prefixes},
         "image_size": SIZE,
         "encoder": encoder,
-        "classes": diagnoses.CODES,
-        "names": diagnoses.NAMES,
-        "malignant": diagnoses.MALIGNANT,
+        "labels": HAM10000,
         "temperature": 1.3,
         "offsets": None,
         "prediction_set": PredictionSets(coverage=0.9, minimum_probability=[0.1] * 7),

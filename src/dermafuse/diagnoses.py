@@ -1,4 +1,7 @@
-"""The seven diagnoses of HAM10000, their names, and how other vocabularies map onto them."""
+"""The seven diagnoses of HAM10000, their names, and how other vocabularies map onto them.
+
+The words only: `dermafuse.labels` makes the label set of them that the rest of the package asks.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ NAMES: Final[dict[str, str]] = {
 
 #: Classes counted as malignant (akiec: pre-malignant to in-situ carcinoma, treated as a positive).
 MALIGNANT: Final[frozenset[str]] = frozenset({"akiec", "bcc", "mel"})
+
+#: The class that must not be missed.
+CRITICAL: Final = "mel"
 
 #: One-hot column names of ISIC 2018 Task 3 and ISIC 2019 -> HAM10000 codes. SCC joins akiec (both are
 #: keratinocyte carcinoma or its precursor); AK is the ISIC 2019 name of akiec; UNK has no counterpart.

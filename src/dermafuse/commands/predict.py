@@ -117,7 +117,7 @@ def _as_csv(rows: list[dict[str, Any]], classes: tuple[str, ...], *, spreadsheet
                 row["image"],
                 row.get("label", ""),
                 *(f"{chances[code]:.6f}" if code in chances else "" for code in classes),
-                f"{row['malignant_probability']:.6f}" if "malignant_probability" in row else "",
+                "" if row.get("malignant_probability") is None else f"{row['malignant_probability']:.6f}",
                 "|".join(row.get("prediction_set") or ()),
                 "" if row.get("out_of_distribution") is None else str(row["out_of_distribution"]).lower(),
                 "|".join(row.get("missing", ())),

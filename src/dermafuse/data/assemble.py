@@ -14,8 +14,8 @@ from dermafuse.data.image_names import ImageFinder, fold, image_ids, refuse_riva
 from dermafuse.data.records import COLUMNS, SYNTHETIC_MARKER, Records
 from dermafuse.data.scan import Scan
 from dermafuse.data.tables import check_image_ids, check_labels, text_column
-from dermafuse.diagnoses import CODES
 from dermafuse.errors import DataError, examples
+from dermafuse.labels import HAM10000, LabelSet
 
 
 @dataclass
@@ -52,7 +52,7 @@ def assemble(
     layout: str,
     root: Path,
     labelled: bool,
-    classes: tuple[str, ...] = CODES,
+    classes: LabelSet = HAM10000,
     numeric: tuple[str, ...] = (),
     categorical: tuple[str, ...] = (),
 ) -> Records:
@@ -66,7 +66,7 @@ def assemble(
     if not ids:
         raise DataError(f"{draft.table} has no rows that can be used; it needs one row an image.")
     check_image_ids(ids, draft.table)
-    check_labels(draft.labels, ids, classes, draft.table)
+    check_labels(draft.labels, ids, classes.codes, draft.table)
     bare = [name for name, label in zip(ids, draft.labels, strict=True) if label is None]
     if labelled and bare:
         raise DataError(
@@ -101,7 +101,7 @@ def assemble(
         table=whole[here].reset_index(drop=True),
         layout=layout,
         root=root,
-        classes=classes,
+        labels=classes,
         numeric=numeric,
         categorical=categorical,
         skipped=_skipped([name for name, path in zip(ids, paths, strict=True) if path is None]),

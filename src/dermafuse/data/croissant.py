@@ -17,7 +17,6 @@ import pandas as pd
 
 from dermafuse.data.croissant_terms import CONTEXT, KNOWN, Publication
 from dermafuse.data.records import COLUMNS, Records
-from dermafuse.diagnoses import CODES, NAMES
 from dermafuse.files import write_atomic, write_json
 
 __all__ = ["Publication", "croissant", "records_csv", "write_croissant"]
@@ -155,7 +154,6 @@ def _set_id(suffix: str) -> str:
 
 
 def _classes(records: Records) -> dict[str, Any]:
-    known = set(records.classes) <= set(CODES)
     fields = [_field("classes", name, "sc:Text", text) for name, text in (("code", "Code."), ("name", "In words."))]
     return {
         "@type": "cr:RecordSet",
@@ -165,7 +163,7 @@ def _classes(records: Records) -> dict[str, Any]:
         "dataType": "sc:Enumeration",
         "key": {"@id": "classes/code"},
         "field": fields,
-        "data": [{"classes/code": code, "classes/name": NAMES[code] if known else code} for code in records.classes],
+        "data": [{"classes/code": code, "classes/name": records.labels.names[code]} for code in records.classes],
     }
 
 

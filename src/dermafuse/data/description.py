@@ -15,7 +15,12 @@ It lies next to the table (or is any ``.toml``, named on the command line)::
     numeric = ["age"]                 # numeric features: columns, or { feature = "column" }
     categorical = { sex = "gender" }  # categorical features, likewise
     classes = ["benign", "malignant"] # default: the seven codes of HAM10000
+    malignant = ["malignant"]         # which of them are malignant; known of HAM10000's codes, else say it here
+    critical = "malignant"            # the class that must not be missed, likewise; optional
     ignore = ["UNK", "", "*"]         # diagnoses whose rows are dropped: "" is blank, "*" all that are no class
+
+    [names]                           # class -> its name in reports; optional
+    benign = "benign lesion"
 
     [labels]                          # the table's diagnosis -> class
     NEV = "nv"
@@ -47,8 +52,9 @@ from dermafuse.data.records import NEVER_FEATURES
 from dermafuse.data.scan import IMAGE_SUFFIXES
 from dermafuse.data.words import mapping
 from dermafuse.diagnoses import CODES
-from dermafuse.errors import ConfigError, nearest
+from dermafuse.errors import ConfigError, DataError, nearest
 from dermafuse.files import read_regular
+from dermafuse.labels import LabelSet
 
 
 def _as_list(value: Any) -> Any:
@@ -111,6 +117,9 @@ class TableDescription(BaseModel):
     numeric: Columns = {}
     categorical: Columns = {}
     classes: list[str] = list(CODES)
+    malignant: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    critical: str | None = None
+    names: dict[str, str] = {}
     ignore: list[str] = []
     labels: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
@@ -163,6 +172,10 @@ class TableDescription(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TableDescription:
+        try:
+            self.label_set()
+        except DataError as error:
+            raise ValueError(str(error)) from error
         for raw, code in self.labels.items():
             if code not in self.classes:
                 raise ValueError(
@@ -190,6 +203,14 @@ class TableDescription(BaseModel):
             except ValueError as error:
                 raise ValueError(f"[values.{feature}] {error}") from error
         return self
+
+    def label_set(self) -> LabelSet:
+        """Return the classes with their names and roles.
+
+        Raises:
+            DataError: a name or a role of a class that is not there.
+        """
+        return LabelSet.of(self.classes, names=self.names, malignant=self.malignant, critical=self.critical)
 
 
 def read_description(path: Path) -> TableDescription:

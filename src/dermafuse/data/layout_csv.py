@@ -47,7 +47,7 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
     if told.source is not None:
         text["source"] = optional_text(frame[column[told.source]])
     text |= _given(told, frame, column, table)
-    notes = list(rows.notes)
+    notes = [*rows.notes, *_malignant_note(told, path)]
     keep = _kept_rows(raw, text.get(SPLIT), told, notes, labelled=labelled)
     ids = [name for name, stays in zip(every, keep, strict=True) if stays]
     check_image_ids(image_ids(ids), table)
@@ -76,11 +76,21 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
         layout="csv",
         root=path,
         labelled=labelled,
-        classes=tuple(told.classes),
+        classes=told.label_set(),
         numeric=tuple(told.numeric),
         categorical=tuple(told.categorical),
     )
     return replace(records, notes=(*records.notes, *split_notes(records, told.split, told.fold)))
+
+
+def _malignant_note(told: TableDescription, path: Path) -> list[str]:
+    """Return what must be said where nobody named the malignant classes: silence would read as "none is"."""
+    if told.malignant is not None or told.label_set().malignant:
+        return []
+    return [
+        f"Nobody said which of the classes {', '.join(told.classes)} are malignant, so no probability of that is "
+        f"given; name them in {path.name} (malignant = [...])."
+    ]
 
 
 def _wanted(told: TableDescription) -> list[str]:

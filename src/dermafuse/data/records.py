@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.data.values import UNKNOWN
-from dermafuse.diagnoses import CODES
 from dermafuse.errors import DataError
+from dermafuse.labels import HAM10000, LabelSet
 
 #: Columns that every table has, in this order; a custom CSV adds its own after them.
 COLUMNS: Final[tuple[str, ...]] = (
@@ -41,11 +41,11 @@ class Records:
             Text columns have dtype object, holding ``str``, or ``None`` where missing; ``age`` and other
             numeric features are float64, NaN where missing. ``image_id`` is unique. ``lesion_id`` is
             never missing: where the data names none, the image stands for its own lesion. ``label`` is a
-            member of ``classes``, ``None`` only where reading without labels was asked for. ``path`` is
+            member of ``labels``, ``None`` only where reading without labels was asked for. ``path`` is
             absolute.
         layout: ``"kaggle"``, ``"dataverse"``, ``"isic2018"``, ``"isic2019"`` or ``"csv"``.
         root: absolute folder (or ``.toml`` file) that was read.
-        classes: the labels a model of these data tells apart, in the order of its outputs.
+        labels: the classes a model of these data tells apart, in the order of its outputs, and which are malignant.
         numeric: names of the numeric features, ``()`` where the layout has none.
         categorical: names of the categorical features, ``()`` likewise.
         skipped: rows that could not be used: columns ``image_id``, ``path``, ``reason``.
@@ -59,7 +59,7 @@ class Records:
     table: pd.DataFrame
     layout: str
     root: Path
-    classes: tuple[str, ...] = CODES
+    labels: LabelSet = HAM10000
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     skipped: pd.DataFrame = field(default_factory=no_rows_skipped)
@@ -70,6 +70,11 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Codes of the classes, in the order of a model's outputs."""
+        return self.labels.codes
 
     @property
     def has_metadata(self) -> bool:

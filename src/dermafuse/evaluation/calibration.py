@@ -11,7 +11,6 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from dermafuse.errors import DataError
 from dermafuse.evaluation.predictions import FloatArray, IntArray, Predictions, check_predictions
+from dermafuse.labels import Classes
 
 #: Bins of equal mass; 15 as in Guo et al. 2017.
 BINS: Final = 15
@@ -120,14 +120,14 @@ def brier_scores(rows: Predictions) -> FloatArray:
 
 
 def calibration_report(
-    true: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str], *, bins: int = BINS
+    true: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Classes, *, bins: int = BINS
 ) -> dict[str, Any]:
     """Return the JSON-ready calibration block of one set of rows.
 
     Args:
         true: (n,) class indices.
         probabilities: (n, k) rows summing to 1.
-        classes: k names.
+        classes: the label set, or the k codes.
         bins: equal-mass bins of every table.
 
     Returns:

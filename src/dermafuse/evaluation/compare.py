@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from dermafuse.errors import DataError, examples
-from dermafuse.evaluation.enrich import class_codes, read_metrics, reported_split
+from dermafuse.evaluation.enrich import read_metrics
 from dermafuse.evaluation.intervals import paired_bootstrap
-from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.metrics import evaluate_predictions, labels_of, reported_split
 from dermafuse.evaluation.paired_tests import delong, holm, mcnemar
 from dermafuse.evaluation.prediction_rows import Rows, read_rows
 
@@ -43,7 +43,7 @@ def read_judged(path: Path) -> Judged:
     if path.is_dir():
         metrics = read_metrics(path)
         split = reported_split(metrics)
-        rows = read_rows(path / "predictions.csv", class_codes(metrics)).get(split)
+        rows = read_rows(path / "predictions.csv", labels_of(metrics)).get(split)
     elif path.suffix.lower() == ".csv":
         parts = read_rows(path, _classes_of(path))
         split = next((name for name in ("test", "validation") if name in parts), "")
@@ -93,7 +93,7 @@ def compare(judged: Sequence[Judged], *, replicates: int = 2000, seed: int = 0) 
     return {
         "base": base.name,
         "base_metrics": evaluate_predictions(
-            base.rows.true, base.rows.probabilities, base.rows.classes, predicted=base.rows.predicted
+            base.rows.true, base.rows.probabilities, base.rows.labels, predicted=base.rows.predicted
         ),
         "images": len(base.rows),
         "lesions": base.rows.lesions,
@@ -124,7 +124,7 @@ def aligned(base: Judged, other: Judged) -> Rows:
     order = [b.classes.index(code) for code in a.classes]
     place = np.argsort(order)
     b = replace(
-        b, classes=a.classes, true=place[b.true], predicted=place[b.predicted], probabilities=b.probabilities[:, order]
+        b, labels=a.labels, true=place[b.true], predicted=place[b.predicted], probabilities=b.probabilities[:, order]
     )
     for what, mine, theirs in (("labels", a.true, b.true), ("lesion ids", a.lesion_id, b.lesion_id)):
         differ = np.flatnonzero(mine != theirs)
@@ -177,7 +177,7 @@ def _compared(base: Rows, name: str, other: Rows, replicates: int, seed: int) ->
         other.probabilities,
         base.probabilities,
         base.lesion_id,
-        base.classes,
+        base.labels,
         replicates=replicates,
         seed=seed,
         predicted_a=other.predicted,
@@ -189,7 +189,7 @@ def _compared(base: Rows, name: str, other: Rows, replicates: int, seed: int) ->
     counts = changed_images(base, other)["change"].value_counts()
     return {
         "name": name,
-        "metrics": evaluate_predictions(base.true, other.probabilities, base.classes, predicted=other.predicted),
+        "metrics": evaluate_predictions(base.true, other.probabilities, base.labels, predicted=other.predicted),
         "differences": differences,
         "mcnemar": mcnemar(base.predicted == base.true, other.predicted == base.true),
         "delong": {

@@ -18,6 +18,7 @@ import pandas as pd
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError, examples
 from dermafuse.evaluation.calibration import calibration_report
+from dermafuse.evaluation.metrics import labels_of, reported_split
 from dermafuse.evaluation.model_findings import model_findings
 from dermafuse.evaluation.operating_points import operating_points
 from dermafuse.evaluation.prediction_rows import Rows
@@ -26,18 +27,6 @@ from dermafuse.runtime import temperature as scaling
 
 #: A further categorical column is a subgroup only if it has at most so many values.
 _MAX_VALUES: Final = 20
-
-
-def reported_split(metrics: Mapping[str, Any]) -> str:
-    """Return which block of the metrics is the one reported: ``test`` where there is one, else ``validation``.
-
-    Raises:
-        DataError: neither is there.
-    """
-    for name in ("test", "validation"):
-        if isinstance(metrics.get(name), Mapping):
-            return name
-    raise DataError("metrics.json holds neither a validation nor a test block; repeat the run.")
 
 
 def enriched(
@@ -113,7 +102,7 @@ def read_metrics(run: Path) -> dict[str, Any]:
 
 def class_codes(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the class codes in the order of the confusion matrix."""
-    return tuple(metrics[reported_split(metrics)]["per_class"])
+    return labels_of(metrics).codes
 
 
 def match_records(rows: Rows, records: Records) -> pd.DataFrame:
@@ -181,13 +170,16 @@ def _points(
         return None
     try:
         points = operating_points(
-            chooser.true, chooser.probabilities, rows.true, rows.probabilities, rows.lesion_id, rows.classes, seed=seed
+            chooser.true, chooser.probabilities, rows.true, rows.probabilities, rows.lesion_id, rows.labels, seed=seed
         )
     except DataError as error:
         notes["operating_points"] = str(error)
         return None
     if not points:
-        notes["operating_points"] = "None of the classes counts as melanoma or malignant."
+        notes["operating_points"] = (
+            "Nobody said which classes are malignant or must not be missed; name them in dermafuse.toml (malignant, "
+            "critical)."
+        )
         return None
     notes["operating_points_chosen_on"] = name
     return points
@@ -205,5 +197,5 @@ def _subgroups(
         return None
     notes.pop("subgroups", None)
     return subgroup_report(
-        rows.true, rows.probabilities, rows.lesion_id, rows.classes, columns, predicted=rows.predicted, seed=seed
+        rows.true, rows.probabilities, rows.lesion_id, rows.labels, columns, predicted=rows.predicted, seed=seed
     )

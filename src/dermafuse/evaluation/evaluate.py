@@ -22,6 +22,7 @@ from dermafuse.evaluation.overlap import find_overlap, find_run
 from dermafuse.evaluation.prediction_rows import Rows, rows_of_table
 from dermafuse.evaluation.report.make import Sources, write_report
 from dermafuse.files import check_output_folder, folder_atomic, sha256, write_atomic, write_json
+from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.bundle import Bundle, read_bundle
 from dermafuse.runtime.prediction import Prediction, Query, Views
@@ -86,7 +87,8 @@ def evaluate_bundle(
     predicted = time.perf_counter()
 
     used = records.subset(found.positions)
-    rows = rows_of_table(found.table, bundle.classes)
+    labels = _labels(bundle, records, report)
+    rows = rows_of_table(found.table, labels)
     overlap = find_overlap(find_run(run_or_bundle), used, bundle.classes)
     metrics: dict[str, Any] = {
         "dermafuse": dermafuse.__version__,
@@ -101,6 +103,7 @@ def evaluate_bundle(
             "members": len(bundle.models),
             "info": dict(bundle.info),
         },
+        "labels": labels.to_json(),
         "data": _describe(data, used, found),
         "test": _measured(rows["test"], seed),
         "overlap": overlap.to_dict(),
@@ -194,9 +197,9 @@ def _predict(predictor: Predictor, records: Records, views: Views, report: Repor
 
 
 def _measured(rows: Rows, seed: int) -> dict[str, Any]:
-    block = evaluate_predictions(rows.true, rows.probabilities, rows.classes, predicted=rows.predicted)
+    block = evaluate_predictions(rows.true, rows.probabilities, rows.labels, predicted=rows.predicted)
     block["ci95"] = cluster_bootstrap(
-        rows.true, rows.probabilities, rows.lesion_id, rows.classes, seed=seed, predicted=rows.predicted
+        rows.true, rows.probabilities, rows.lesion_id, rows.labels, seed=seed, predicted=rows.predicted
     )
     return block
 
@@ -262,6 +265,18 @@ def _check_classes(records: Records, bundle: Bundle) -> None:
             f"{records.root} has the diagnoses {examples(unknown)}, which the model does not tell apart "
             f"({', '.join(bundle.classes)}); map or ignore them in a dermafuse.toml."
         )
+
+
+def _labels(bundle: Bundle, records: Records, report: Reporter) -> LabelSet:
+    """Return the model's label set; the data set says which classes are malignant only where the model does not."""
+    labels = bundle.labels.completed(records.labels)
+    shared = set(labels.codes) & set(records.classes)
+    if records.labels.malignant and (labels.malignant ^ records.labels.malignant) & shared:
+        report.warn(
+            f"{records.root} counts {', '.join(sorted(records.labels.malignant))} as malignant, the model "
+            f"{', '.join(sorted(labels.malignant)) or 'none of its classes'}; the model decides here."
+        )
+    return labels
 
 
 def _refuse_inputs(out: Path, run_or_bundle: Path, data: Path) -> None:

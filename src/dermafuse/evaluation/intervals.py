@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError
 from dermafuse.evaluation.metrics import nest
 from dermafuse.evaluation.predictions import FloatArray, check_groups, check_predictions
 from dermafuse.evaluation.resampling import ALPHA, count_groups, interval, resampled_weights
 from dermafuse.evaluation.weighted import Measures, WeightedMetrics, proportion_bases
+from dermafuse.labels import Classes
 
 #: Metrics whose replicates are biased upward by resampling itself (see ``resampling.interval``).
 BIASED_UPWARD = frozenset({"ece", "classwise_ece"})
@@ -23,12 +23,12 @@ def cluster_bootstrap(
     true: npt.ArrayLike,
     probabilities: npt.ArrayLike,
     groups: npt.ArrayLike | None,
-    classes: Sequence[str],
+    classes: Classes,
     *,
     replicates: int = 2000,
     seed: int = 0,
     predicted: npt.ArrayLike | None = None,
-    malignant: Collection[str] = diagnoses.MALIGNANT,
+    malignant: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Return the 95 % interval of every scalar metric of ``evaluate_predictions``: its ``ci95`` block.
 
@@ -39,11 +39,11 @@ def cluster_bootstrap(
         true: (n,) class indices.
         probabilities: (n, k) rows summing to 1.
         groups: (n,) lesion ids of any type; ``None`` = each row by itself.
-        classes: k class codes.
+        classes: the label set, or the k codes.
         replicates: bootstrap replicates, at least 40.
         seed: the same seed and groups give the same resamples.
         predicted: (n,) decisions, where not the largest probability.
-        malignant: codes counted as malignant.
+        malignant: codes counted as malignant; ``None``: as the label set says.
 
     Returns:
         The metrics block's shape with ``[low, high]`` for each number: ``{"accuracy": [..], "malignant":
@@ -78,13 +78,13 @@ def paired_bootstrap(
     probabilities_a: npt.ArrayLike,
     probabilities_b: npt.ArrayLike,
     groups: npt.ArrayLike | None,
-    classes: Sequence[str],
+    classes: Classes,
     *,
     replicates: int = 2000,
     seed: int = 0,
     predicted_a: npt.ArrayLike | None = None,
     predicted_b: npt.ArrayLike | None = None,
-    malignant: Collection[str] = diagnoses.MALIGNANT,
+    malignant: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Return the difference A minus B of every scalar metric, with its 95 % interval and p value.
 
@@ -96,12 +96,12 @@ def paired_bootstrap(
         probabilities_a: (n, k) of model A.
         probabilities_b: (n, k) of model B.
         groups: (n,) lesion ids; ``None`` = each row by itself.
-        classes: k class codes.
+        classes: the label set, or the k codes.
         replicates: at least 40.
         seed: of the resamples.
         predicted_a: (n,) decisions of A, where not the largest probability.
         predicted_b: (n,) decisions of B.
-        malignant: codes counted as malignant.
+        malignant: codes counted as malignant; ``None``: as the label set says.
 
     Returns:
         The shape of the metrics block with ``{"difference", "low", "high", "p"}`` for each number; all
@@ -139,7 +139,7 @@ def unpaired_bootstrap(
     true_b: npt.ArrayLike,
     probabilities_b: npt.ArrayLike,
     groups_b: npt.ArrayLike | None,
-    classes: Sequence[str],
+    classes: Classes,
     *,
     replicates: int = 2000,
     seed: int = 0,
@@ -155,7 +155,7 @@ def unpaired_bootstrap(
         true_a: (n_a,) class indices of A's rows; ``true_b`` (n_b,) of B's.
         probabilities_a: (n_a, k); ``probabilities_b`` (n_b, k).
         groups_a: (n_a,) lesion ids, or ``None``; ``groups_b`` likewise.
-        classes: k class codes.
+        classes: the label set, or the k codes.
         replicates: at least 40.
         seed: of A's resamples; B's are drawn with ``seed + 1``.
         predicted_a: (n_a,) decisions of A, where not the largest probability; ``predicted_b`` (n_b,) of B.

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse import diagnoses
+from dermafuse.errors import DataError
 from dermafuse.evaluation.predictions import Predictions, check_predictions
 from dermafuse.evaluation.weighted import WeightedMetrics
+from dermafuse.labels import Classes, LabelSet
 
 
 def evaluate_predictions(
     true: npt.ArrayLike,
     probabilities: npt.ArrayLike,
-    classes: Sequence[str],
+    classes: Classes,
     *,
-    malignant: Collection[str] = diagnoses.MALIGNANT,
+    malignant: Collection[str] | None = None,
     predicted: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Return every metric of one set of rows as a JSON-ready block (formulas: :mod:`.weighted`).
@@ -26,8 +27,8 @@ def evaluate_predictions(
     Args:
         true: (n,) integer class indices, 0..k-1.
         probabilities: (n, k) rows summing to 1, columns in the order of ``classes``.
-        classes: k class codes.
-        malignant: codes counted as malignant; the score is their summed probability.
+        classes: the label set, or the k codes.
+        malignant: codes counted as malignant; ``None``: as the label set says. The score is their summed probability.
         predicted: (n,) decisions, where the rule is not "largest probability" (for example offsets by
             class). It decides accuracy, F1, recall and all that comes from the confusion matrix; AUROC,
             average precision, top-2, NLL, Brier, ECE and overconfidence depend on the probabilities alone.
@@ -65,6 +66,31 @@ def evaluate_predictions(
     block["confusion_matrix"] = confusion.tolist()
     # Scalars first, then the nested blocks: the file is read by people, too.
     return {key: block[key] for key in sorted(block, key=lambda key: isinstance(block[key], dict | list))}
+
+
+def reported_split(metrics: Mapping[str, Any]) -> str:
+    """Return which block of the metrics is the one reported: ``test`` where there is one, else ``validation``.
+
+    Raises:
+        DataError: neither is there.
+    """
+    for name in ("test", "validation"):
+        if isinstance(metrics.get(name), Mapping):
+            return name
+    raise DataError("metrics.json holds neither a validation nor a test block; repeat the run.")
+
+
+def labels_of(metrics: Mapping[str, Any]) -> LabelSet:
+    """Return the label set of a run's classes, in the order of the confusion matrix.
+
+    Runs of earlier versions name the codes alone; the roles are then known where they are HAM10000's.
+
+    Raises:
+        DataError: neither is there.
+    """
+    if "labels" in metrics:
+        return LabelSet.from_json(metrics["labels"])
+    return LabelSet.of(tuple(metrics[reported_split(metrics)]["per_class"]))
 
 
 def estimates(rows: Predictions) -> dict[tuple[str, ...], float | None]:

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dermafuse import diagnoses
-from dermafuse.evaluation.enrich import reported_split
-from dermafuse.evaluation.figures.tables import COLUMN_NAMES
+from dermafuse.evaluation.figures.tables import COLUMN_NAMES, forest_metrics
+from dermafuse.evaluation.metrics import reported_split
 from dermafuse.evaluation.model_findings import worst_findings
 from dermafuse.evaluation.report.facts import Facts, format_value, step
+from dermafuse.labels import LabelSet
 
 _HEADLINES: Final = (
     ("accuracy", "accuracy"),
@@ -30,11 +31,7 @@ _CALIBRATION: Final = (
     ("brier", "Brier score (0 to 2)"),
     ("nll", "log loss (nats)"),
 )
-_SUBGROUP_METRICS: Final = (
-    ("balanced_accuracy", "balanced accuracy"),
-    ("melanoma_sensitivity", "melanoma sensitivity"),
-    ("malignant_specificity", "malignant specificity"),
-)
+_SUBGROUP_METRICS: Final = ("balanced_accuracy", "malignant_specificity")
 
 
 def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -76,11 +73,16 @@ def _model(facts: Facts, config: Mapping[str, Any]) -> list[str]:
     settings = [f"{name} `{config[name]}`" for name in shown if name in config]
     if settings:
         lines.append(f"Settings: {', '.join(settings)}; `config.toml` of the run has them all.")
-    codes = (
-        f"`{code}` {diagnoses.NAMES[code]}" if code in diagnoses.NAMES else f"`{code}`"
-        for code in facts.get("@/per_class")
-    )
-    return [*lines, "", f"Classes: {', '.join(codes)}."]
+    names = facts.labels.names
+    codes = (f"`{code}` {names[code]}" if names[code] != code else f"`{code}`" for code in facts.labels.codes)
+    return [*lines, "", f"Classes: {', '.join(codes)}.", *_roles(facts.labels)]
+
+
+def _roles(labels: LabelSet) -> list[str]:
+    if not labels.malignant:
+        return ["Nobody said which of them are malignant, so the model gives no probability of that."]
+    said = f"Counted as malignant: {', '.join(f'`{code}`' for code in labels.codes if code in labels.malignant)}"
+    return [said + ("." if labels.critical is None else f"; not to be missed: `{labels.critical}`.")]
 
 
 def _use() -> list[str]:
@@ -186,13 +188,15 @@ def _subgroups(facts: Facts) -> list[str]:
     lines = ["### Subgroups", ""]
     if not known:
         return [*lines, "Not measured for this card; the run's report has them where the data set says who is who."]
+    named = forest_metrics(facts.labels)
+    shown_metrics = [name for name in named if name in (*_SUBGROUP_METRICS, f"{facts.labels.critical_key}_sensitivity")]
     rows = []
     for column, cells in known.items():
         for value, cell in cells.items():
-            entries = [(cell.get("metrics") or {}).get(name) for name, _ in _SUBGROUP_METRICS]
+            entries = [(cell.get("metrics") or {}).get(name) for name in shown_metrics]
             shown = ["withheld" if cell["withheld"] else _entry(entry) for entry in entries]
             rows.append([COLUMN_NAMES.get(column, column), value, f"{cell['n']:,}", *shown])
-    heads = ("group", "value", "images", *(words for _, words in _SUBGROUP_METRICS))
+    heads = ("group", "value", "images", *(named[name] for name in shown_metrics))
     said = "Cells under 30 images are withheld; differences describe and do not explain."
     return [*lines, *_table(heads, rows), "", said]
 

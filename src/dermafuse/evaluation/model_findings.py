@@ -10,20 +10,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dermafuse.evaluation.checks.findings import SEVERITIES
+from dermafuse.evaluation.metrics import labels_of
 
 Found = dict[str, Any]
 
 #: A share of leaking images above this makes the headline numbers unusable.
 _LEAK: Final = 0.05
-#: Sensitivities that are called low: of melanoma, and of any class.
-_MELANOMA: Final = (0.75, 0.90)
+#: Sensitivities that are called low: of the class that must not be missed, and of any class.
+_CRITICAL: Final = (0.75, 0.90)
 _CLASS: Final = 0.5
 #: Rows of a class under which its numbers are uncertain whatever the interval method.
 _FEW: Final = 30
 #: Gaps between subgroups smaller than this are not reported however sure they are.
 _GAP: Final = 0.05
 _GAP_METRICS: Final = {
-    "melanoma_sensitivity": "melanoma sensitivity",
     "malignant_sensitivity": "malignant sensitivity",
     "malignant_specificity": "malignant specificity",
     "balanced_accuracy": "balanced accuracy",
@@ -122,24 +122,30 @@ def _announced(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator
             )  # fmt: skip
 
 
-def _melanoma(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
-    row = block["per_class"].get("mel")
-    if not row or row.get("recall") is None or row["recall"] >= _MELANOMA[1]:
+def _critical(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    labels = labels_of(metrics)
+    if labels.critical is None:
+        return
+    row = block["per_class"].get(labels.critical)
+    if not row or row.get("recall") is None or row["recall"] >= _CRITICAL[1]:
         return
     missed = row["support"] - round(row["recall"] * row["support"])
-    severity = "error" if row["recall"] < _MELANOMA[0] else "warning"
-    codes = list(block["per_class"])
-    benign = sum(
-        block["confusion_matrix"][codes.index("mel")][position]
-        for position, code in enumerate(codes)
-        if code not in ("mel", "bcc", "akiec")
-    )
+    said, data = ".", {"missed": missed}
+    if labels.malignant:
+        confused = block["confusion_matrix"][labels.codes.index(labels.critical)]
+        benign = sum(
+            count
+            for code, count in zip(labels.codes, confused, strict=True)
+            if code != labels.critical and code not in labels.malignant
+        )
+        said, data["called_benign"] = f"; {benign:,} of the missed ones are called benign.", benign
+    name = labels.critical_name
     yield _finding(
-        "DM006", severity, f"{missed:,} of {row['support']:,} melanomas are called something else",
-        f"By the model's own decision the sensitivity for melanoma is {row['recall']:.1%}; {benign:,} of "
-        "the missed ones are called benign.",
-        "Decide by a threshold on the melanoma probability (operating points), not by the named class.",
-        missed=missed, called_benign=benign,
+        "DM006", "error" if row["recall"] < _CRITICAL[0] else "warning",
+        f"{missed:,} of {row['support']:,} images of {name} are called something else",
+        f"By the model's own decision the sensitivity for {name} is {row['recall']:.1%}{said}",
+        f"Decide by a threshold on the probability of {name} (operating points), not by the named class.",
+        **data,
     )  # fmt: skip
 
 
@@ -189,13 +195,15 @@ def _calibration(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterat
 
 
 def _gaps(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    labels = labels_of(metrics)
+    named = {f"{labels.critical_key}_sensitivity": f"{labels.critical_name} sensitivity", **_GAP_METRICS}
     gaps = []
     looked = 0
     for column, cells in (block.get("subgroups") or {}).items():
         if column == "dx_type":  # how the diagnosis was made follows from the diagnosis
             continue
         for value, cell in cells.items():
-            for name, words in _GAP_METRICS.items():
+            for name, words in named.items():
                 entry = (cell.get("metrics") or {}).get(name)
                 if not entry or entry["gap_ci95"] is None:
                     continue
@@ -234,4 +242,4 @@ def _internal(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[
         )  # fmt: skip
 
 
-_RULES: Final = (_overlap, _announced, _leakage, _melanoma, _calibration, _gaps, _weak_classes, _internal)
+_RULES: Final = (_overlap, _announced, _leakage, _critical, _calibration, _gaps, _weak_classes, _internal)

@@ -12,25 +12,24 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError
 from dermafuse.evaluation.metrics import number
 from dermafuse.evaluation.predictions import (
     BoolArray,
     FloatArray,
     IntArray,
-    Predictions,
     check_groups,
     check_predictions,
 )
 from dermafuse.evaluation.resampling import count_groups, interval, resampled_weights
 from dermafuse.evaluation.weighted import ratio
+from dermafuse.labels import Classes
 
 #: The rules of the report: what is fixed, and at which level.
 RULES: Final = (("sensitivity", 0.90), ("sensitivity", 0.95), ("specificity", 0.90))
@@ -163,9 +162,9 @@ def operating_points(
     true: npt.ArrayLike,
     probabilities: npt.ArrayLike,
     groups: npt.ArrayLike | None,
-    classes: Sequence[str],
+    classes: Classes,
     *,
-    malignant: Collection[str] = diagnoses.MALIGNANT,
+    malignant: Collection[str] | None = None,
     replicates: int = 2000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -177,13 +176,14 @@ def operating_points(
         true: (n,) class indices of the reported rows.
         probabilities: (n, k) of the reported rows.
         groups: (n,) lesion ids of the reported rows, for the intervals.
-        classes: k class codes.
-        malignant: codes counted as malignant.
+        classes: the label set, or the k codes.
+        malignant: codes counted as malignant; ``None``: as the label set says.
         replicates: bootstrap replicates.
         seed: of the resamples.
 
     Returns:
-        One record for each of melanoma ("mel") and "malignant", as far as ``classes`` has them, and each of
+        One record for each of the critical class (by its code) and "malignant", as far as ``classes`` names them
+        (`Predictions.targets`), and each of
         sensitivity 0.90, 0.95 and specificity 0.90: ``target``, ``rule``, ``level``, ``threshold``,
         ``chosen_on`` {n, positives, sensitivity, specificity} and the keys of :func:`apply_threshold`. Where
         the choosing rows hold no positives (or negatives), ``threshold`` and what follows from it is None.
@@ -199,8 +199,9 @@ def operating_points(
         )
     codes = check_groups(groups, len(reported))
     points = []
-    for target in _targets(chooser):
-        chosen, judged = _binary(chooser, target), _binary(reported, target)
+    asked = reported.targets()
+    for target, chosen_by in chooser.targets().items():
+        chosen, judged = ((each.positive, each.score) for each in (chosen_by, asked[target]))
         for rule, level in RULES:
             points.append(
                 {"target": target, "rule": rule, "level": level}
@@ -240,18 +241,6 @@ def _point(
         "chosen_on": counts | reached,
         **apply_threshold(*judged, threshold, codes, replicates=replicates, seed=seed),
     }
-
-
-def _targets(rows: Predictions) -> list[str]:
-    melanoma = ["mel"] if "mel" in rows.classes else []
-    return melanoma + (["malignant"] if rows.has_malignant else [])
-
-
-def _binary(rows: Predictions, target: str) -> tuple[BoolArray, FloatArray]:
-    if target == "malignant":
-        return rows.is_malignant, rows.malignant_score
-    c = rows.classes.index(target)
-    return rows.true == c, rows.probabilities[:, c]
 
 
 def _judge(positive: BoolArray, flag: BoolArray, weights: FloatArray) -> dict[str, FloatArray]:

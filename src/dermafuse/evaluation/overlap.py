@@ -13,7 +13,8 @@ import numpy as np
 from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.errors import DermafuseError
-from dermafuse.evaluation.enrich import class_codes, read_metrics
+from dermafuse.evaluation.enrich import read_metrics
+from dermafuse.evaluation.metrics import labels_of
 from dermafuse.evaluation.prediction_rows import Rows, read_rows
 from dermafuse.evaluation.predictions import BoolArray
 
@@ -85,7 +86,7 @@ def find_overlap(run: Path | None, records: Records, classes: tuple[str, ...]) -
         return Overlap(False, "A bundle alone does not say what it was trained on.", none, none, none, none)
     try:
         metrics = read_metrics(run)
-        rows = read_rows(run / "predictions.csv", class_codes(metrics))
+        rows = read_rows(run / "predictions.csv", labels_of(metrics))
     except DermafuseError as error:
         return Overlap(False, f"What the model was trained on is not known: {error}", none, none, none, none)
     images, lesions = (records.table[name].to_numpy(object) for name in ("image_id", "lesion_id"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError, examples
+from dermafuse.labels import Classes, LabelSet, as_labels
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -20,6 +20,19 @@ BoolArray = npt.NDArray[np.bool_]
 SUM_TOLERANCE = 1e-3
 
 
+#: The question "malignant or not", wherever targets are named.
+MALIGNANT: Final = "malignant"
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One two-sided question: its name in words, (n,) bool on which side a row is, (n,) its score, 0..1."""
+
+    name: str
+    positive: BoolArray
+    score: FloatArray
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """n rows over k classes; make one with :func:`check_predictions`, which guarantees what is said here."""
@@ -27,11 +40,20 @@ class Predictions:
     true: IntArray  # (n,) in 0..k-1
     probabilities: FloatArray  # (n, k), finite, 0..1, rows summing to 1
     predicted: IntArray  # (n,) in 0..k-1: the decision, by default the largest probability
-    classes: tuple[str, ...]  # k names
-    malignant: BoolArray  # (k,) which classes count as malignant
+    labels: LabelSet  # of the k classes
 
     def __len__(self) -> int:
         return len(self.true)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The k codes."""
+        return self.labels.codes
+
+    @property
+    def malignant(self) -> BoolArray:
+        """(k,) which classes count as malignant."""
+        return np.array([code in self.labels.malignant for code in self.classes], dtype=np.bool_)
 
     @property
     def has_malignant(self) -> bool:
@@ -51,17 +73,31 @@ class Predictions:
 
     def take(self, rows: BoolArray | IntArray) -> Predictions:
         """Return some of the rows, by mask or index."""
-        return Predictions(
-            self.true[rows], self.probabilities[rows], self.predicted[rows], self.classes, self.malignant
-        )
+        return Predictions(self.true[rows], self.probabilities[rows], self.predicted[rows], self.labels)
+
+    def targets(self) -> dict[str, Target]:
+        """Return the two-sided questions that the label set asks: the critical class, malignant or not.
+
+        Keys are the critical class's code (``critical`` where that code is itself ``malignant``) and ``malignant``.
+        Where the critical class is the one malignant class, the two are one question.
+        """
+        found: dict[str, Target] = {}
+        critical = self.labels.critical
+        if critical is not None and not (self.has_malignant and self.labels.malignant == {critical}):
+            c = self.classes.index(critical)
+            key = critical if critical != MALIGNANT else "critical"
+            found[key] = Target(self.labels.critical_name, self.true == c, self.probabilities[:, c])
+        if self.has_malignant:
+            found[MALIGNANT] = Target(MALIGNANT, self.is_malignant, self.malignant_score)
+        return found
 
 
 def check_predictions(
     true: npt.ArrayLike,
     probabilities: npt.ArrayLike,
-    classes: Sequence[str],
+    classes: Classes,
     *,
-    malignant: Collection[str] = diagnoses.MALIGNANT,
+    malignant: Collection[str] | None = None,
     predicted: npt.ArrayLike | None = None,
 ) -> Predictions:
     """Check and type the arrays that every evaluation starts from.
@@ -69,8 +105,8 @@ def check_predictions(
     Args:
         true: (n,) true class of each row, an index into ``classes``.
         probabilities: (n, k), rows summing to 1 (within 1e-3), columns in the order of ``classes``.
-        classes: the k class names, all different.
-        malignant: names counted as malignant; those not in ``classes`` are ignored.
+        classes: the label set, or the k codes.
+        malignant: codes counted as malignant, those not in ``classes`` ignored; ``None``: as the label set says.
         predicted: (n,) decisions as indices, where the rule is not "largest probability" (which takes the
             first of equals).
 
@@ -78,10 +114,10 @@ def check_predictions(
         DataError: empty input, shapes that disagree, a class outside 0..k-1, or rows that are not
             probabilities.
     """
-    names = tuple(classes)
-    k = len(names)
-    if k < 2 or len(set(names)) != k:
-        raise DataError(f"classes {names} must be at least two different names; check the label list.")
+    labelled = as_labels(classes)
+    if malignant is not None:
+        labelled = replace(labelled, malignant=frozenset(malignant) & set(labelled.codes))
+    names, k = labelled.codes, len(labelled)
     scores = np.asarray(probabilities, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[1] != k or len(scores) == 0:
         raise DataError(f"probabilities have shape {scores.shape}; expected (rows, {k}) with at least one row.")
@@ -98,8 +134,7 @@ def check_predictions(
     decisions = (
         scores.argmax(axis=1) if predicted is None else _check_labels("predicted", predicted, len(scores), names)
     )
-    flags = np.array([name in malignant for name in names], dtype=np.bool_)
-    return Predictions(labels, scores, decisions.astype(np.int64), names, flags)
+    return Predictions(labels, scores, decisions.astype(np.int64), labelled)
 
 
 def check_groups(groups: npt.ArrayLike | None, n: int) -> IntArray:

@@ -69,7 +69,7 @@ def measure_robustness(
             found[name] = probabilities, predicted
     figures = {
         name: {
-            figure: evaluate_predictions(labels, probabilities, predictor.classes, predicted=predicted)[figure]
+            figure: evaluate_predictions(labels, probabilities, predictor.bundle.labels, predicted=predicted)[figure]
             for figure in FIGURES
         }
         for name, (probabilities, predicted) in found.items()
@@ -77,7 +77,7 @@ def measure_robustness(
     changes = {}
     for name in found.keys() - {"clean"}:
         pair = paired_bootstrap(
-            labels, found[name][0], found["clean"][0], lesions, predictor.classes,
+            labels, found[name][0], found["clean"][0], lesions, predictor.bundle.labels,
             replicates=replicates, seed=seed, predicted_a=found[name][1], predicted_b=found["clean"][1],
         )  # fmt: skip
         changes[name] = {figure: pair[figure] for figure in FIGURES}

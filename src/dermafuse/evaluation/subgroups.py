@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError
 from dermafuse.evaluation.calibration import BINS, ece_if_calibrated, expected_calibration_error
 from dermafuse.evaluation.predictions import (
@@ -30,6 +29,7 @@ from dermafuse.evaluation.predictions import (
 )
 from dermafuse.evaluation.resampling import count_groups, interval, resampled_weights
 from dermafuse.evaluation.weighted import Measures, WeightedMetrics, mean_defined, proportion_bases
+from dermafuse.labels import Classes
 
 #: Fewer rows than this: the cell is withheld.
 MINIMUM_ROWS: Final = 30
@@ -66,11 +66,11 @@ def subgroup_report(
     true: npt.ArrayLike,
     probabilities: npt.ArrayLike,
     groups: npt.ArrayLike | None,
-    classes: Sequence[str],
+    classes: Classes,
     columns: Mapping[str, npt.ArrayLike],
     *,
     predicted: npt.ArrayLike | None = None,
-    malignant: Collection[str] = diagnoses.MALIGNANT,
+    malignant: Collection[str] | None = None,
     minimum_rows: int = MINIMUM_ROWS,
     replicates: int = 1000,
     seed: int = 0,
@@ -81,11 +81,11 @@ def subgroup_report(
         true: (n,) class indices.
         probabilities: (n, k) rows summing to 1.
         groups: (n,) lesion ids; ``None`` = each row by itself.
-        classes: k class codes.
+        classes: the label set, or the k codes.
         columns: name -> (n,) values, e.g. ``{"sex": ..., "age": age_bands(...)}``; missing values (None, NaN,
             empty) form the cell ``"unknown"``.
         predicted: (n,) decisions, where not the largest probability.
-        malignant: codes counted as malignant.
+        malignant: codes counted as malignant; ``None``: as the label set says.
         minimum_rows: cells with fewer rows are withheld.
         replicates: bootstrap replicates, at least 40.
         seed: of the resamples.
@@ -93,7 +93,8 @@ def subgroup_report(
     Returns:
         ``{column: {value: cell}}``, cells in falling size. A cell holds ``n``, ``lesions``, ``withheld``
         and, unless withheld, ``classes`` and ``metrics``: {``accuracy``, ``balanced_accuracy``,
-        ``melanoma_sensitivity``, ``malignant_sensitivity``, ``malignant_specificity``, ``malignant_auroc``,
+        ``melanoma_sensitivity`` (``critical_sensitivity`` where another class is the critical one),
+        ``malignant_sensitivity``, ``malignant_specificity``, ``malignant_auroc``,
         ``overconfidence`` (mean confidence minus accuracy)}, each {value, ci95, gap, gap_ci95} (gap = cell
         minus rest), and ``ece`` {value, if_calibrated, bins}; the ECE has no gap because its bias grows as
         cells shrink, overconfidence has none of that bias. Balanced accuracy is the mean recall over
@@ -161,9 +162,11 @@ def _metrics(rows: Predictions) -> list[_Metric]:
         _Metric("balanced_accuracy", ("balanced_accuracy",), lambda part: []),
         _Metric("overconfidence", ("overconfidence",), lambda part: []),
     ]
-    if "mel" in rows.classes:
-        c = rows.classes.index("mel")
-        chosen.append(_Metric("melanoma_sensitivity", ("per_class", "mel", "recall"), lambda part: [part.true == c]))
+    critical = rows.labels.critical
+    if critical is not None:
+        c = rows.classes.index(critical)
+        name = f"{rows.labels.critical_key}_sensitivity"
+        chosen.append(_Metric(name, ("per_class", critical, "recall"), lambda part: [part.true == c]))
     if rows.has_malignant:
         chosen += [
             _Metric("malignant_sensitivity", ("malignant", "sensitivity"), lambda part: [part.is_malignant]),

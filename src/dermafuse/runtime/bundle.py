@@ -7,7 +7,7 @@
     head.safetensors     arrays that attribution and out-of-distribution scores need
     preprocessing.json   image size, version of the preprocessing, state of the metadata encoder
     calibration.json     temperature, decision offsets, prediction sets, out-of-distribution rule
-    labels.json          classes in the order of the logits, names, which are malignant
+    labels.json          classes in the order of the logits, names, which are malignant, which must not be missed
     README.md            model card
 
 Every network takes ``image_input`` uint8 (batch, s, s, 3) and, where it uses metadata, ``meta_input`` float32
@@ -19,7 +19,7 @@ and tampering with single files, not who made the bundle.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ import numpy as np
 import openvino as ov
 import safetensors
 import safetensors.numpy
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 import dermafuse
 from dermafuse.data.images import PREPROCESSING_VERSION
 from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.errors import BundleError, DermafuseError, OutputError
 from dermafuse.files import sync_folder, write_atomic
+from dermafuse.labels import LabelSet
 from dermafuse.runtime.bundle_files import MANIFEST, find_bundle, parse, printable, read_manifest, read_verified
 from dermafuse.runtime.bundle_schema import (
     FORMAT_VERSION,
@@ -44,6 +45,7 @@ from dermafuse.runtime.bundle_schema import (
     Manifest,
     Member,
     OutOfDistribution,
+    Part,
     PredictionSets,
     Preprocessing,
 )
@@ -65,9 +67,7 @@ class BundleContent:
             each name is preceded by ``model-1/``, ``model-2/``, ... Other names are kept as they are.
         image_size: side in pixels of the first network's input.
         encoder: of the metadata, fitted.
-        classes: codes in the order of the logits.
-        names: code -> name for people.
-        malignant: codes that count as malignant.
+        labels: the classes in the order of the logits, their names, which are malignant, which must not be missed.
         temperature: T of ``softmax(logits / T)``.
         offsets: (k,) added to the log probabilities before the label is chosen, or ``None``.
         prediction_set: rule of the prediction sets, or ``None``.
@@ -80,15 +80,28 @@ class BundleContent:
     head: Mapping[str, Array]
     image_size: int
     encoder: MetadataEncoder
-    classes: tuple[str, ...]
-    names: Mapping[str, str]
-    malignant: Collection[str]
+    labels: LabelSet
     temperature: float
     offsets: tuple[float, ...] | None
     prediction_set: PredictionSets | None
     ood: OutOfDistribution | None
     info: Mapping[str, JsonValue]
     card: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Codes of the classes, in the order of the logits."""
+        return self.labels.codes
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Code -> name for people."""
+        return self.labels.names
+
+    @property
+    def malignant(self) -> frozenset[str]:
+        """Codes that count as malignant."""
+        return self.labels.malignant
 
     def member_head(self, index: int) -> dict[str, Array]:
         """Return the arrays of one member, without the prefix that tells members apart."""
@@ -140,7 +153,7 @@ def write_bundle(folder: Path, content: BundleContent, *, half_weights: bool = F
     write_atomic(folder / "head.safetensors", safetensors.numpy.save(arrays))
     write_atomic(folder / "README.md", content.card)
     for name, part in checked.items():
-        write_atomic(folder / name, part.model_dump_json(indent=2) + "\n")
+        write_atomic(folder / name, part.text())
     names = [f"{stem}.{suffix}" for stem in stems for suffix in ("xml", "bin")]
     files = {name: _entry(folder / name) for name in sorted([*names, "head.safetensors", "README.md", *checked])}
     try:
@@ -208,9 +221,7 @@ def read_bundle(path: Path | str) -> Bundle:
         head=_read_arrays(contents["head.safetensors"], folder / "head.safetensors"),
         image_size=preprocessing.image_size,
         encoder=encoder,
-        classes=tuple(labels.classes),
-        names=labels.names,
-        malignant=frozenset(labels.malignant),
+        labels=labels.label_set(),
         temperature=calibration.temperature,
         offsets=None if calibration.offsets is None else tuple(calibration.offsets),
         prediction_set=calibration.prediction_set,
@@ -225,10 +236,10 @@ def read_bundle(path: Path | str) -> Bundle:
     return bundle
 
 
-def _checked_parts(content: BundleContent, folder: Path) -> dict[str, BaseModel]:
+def _checked_parts(content: BundleContent, folder: Path) -> dict[str, Part]:
     """Return the JSON files of ``content`` as checked models; refuse content that does not fit together."""
     try:
-        parts: dict[str, BaseModel] = {
+        parts: dict[str, Part] = {
             "preprocessing.json": Preprocessing(
                 image_size=content.image_size,
                 version=PREPROCESSING_VERSION,
@@ -240,14 +251,8 @@ def _checked_parts(content: BundleContent, folder: Path) -> dict[str, BaseModel]
                 prediction_set=content.prediction_set,
                 out_of_distribution=content.ood,
             ),
-            "labels.json": Labels(
-                classes=list(content.classes),
-                names={code: content.names[code] for code in content.classes},
-                malignant=sorted(set(content.malignant) & set(content.classes)),
-            ),
+            "labels.json": Labels.of(content.labels),
         }
-    except KeyError as error:
-        raise BundleError(f"The bundle {folder} cannot be written: class {error} has no name.") from error
     except ValidationError as error:
         raise BundleError(f"The bundle {folder} cannot be written: {_first(error)}.") from error
     _check_fit(content, folder)

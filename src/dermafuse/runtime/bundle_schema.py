@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from dermafuse.labels import LabelSet
+
 #: Raised when a bundle written from now on could be misread by an older dermafuse.
 FORMAT_VERSION: Final = 1
 
@@ -48,25 +50,31 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain_json)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """What all of them have in common."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    def text(self) -> str:
+        """Return the content of the file."""
+        return self.model_dump_json(indent=2) + "\n"
 
-class FileEntry(_Part):
+
+class FileEntry(Part):
     """What a file of the bundle must be."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0, lt=2**40)]
 
 
-class Member(_Part):
+class Member(Part):
     """The two files of one network (OpenVINO IR)."""
 
     model: FileName
     weights: FileName
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """``manifest.json``: what the bundle consists of.
 
     Attributes:
@@ -100,7 +108,7 @@ class Manifest(_Part):
         return self
 
 
-class Preprocessing(_Part):
+class Preprocessing(Part):
     """``preprocessing.json``: from an image and a record to the network's inputs.
 
     Attributes:
@@ -117,7 +125,7 @@ class Preprocessing(_Part):
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class PredictionSets(_Part):
+class PredictionSets(Part):
     """Class-conditional conformal prediction sets: a class is in the set where its probability reaches its minimum.
 
     Source: Sadinle, Lei & Wasserman, "Least ambiguous set-valued classifiers with bounded error levels", JASA
@@ -132,7 +140,7 @@ class PredictionSets(_Part):
     minimum_probability: Annotated[list[Probability], Field(max_length=MAX_CLASSES)]
 
 
-class OutOfDistribution(_Part):
+class OutOfDistribution(Part):
     """When an image counts as unlike the training images: its score (larger is stranger) is above the threshold.
 
     Attributes:
@@ -149,7 +157,7 @@ class OutOfDistribution(_Part):
     neighbours: Annotated[int, Field(ge=1, le=10_000)] = 1
 
 
-class Calibration(_Part):
+class Calibration(Part):
     """``calibration.json``: from logits to probabilities, label, set and flag.
 
     Attributes:
@@ -166,18 +174,21 @@ class Calibration(_Part):
     out_of_distribution: OutOfDistribution | None
 
 
-class Labels(_Part):
+class Labels(Part):
     """``labels.json``: the classes in the order of the network's outputs.
 
     Attributes:
         classes: codes.
         names: code -> name for people.
         malignant: codes that count as malignant.
+        critical: code of the class that must not be missed; not written where it is the one that `LabelSet.of` knows,
+            so that earlier versions read HAM10000's bundles.
     """
 
     classes: Annotated[list[Text], Field(min_length=2, max_length=MAX_CLASSES)]
     names: dict[Text, Text]
     malignant: list[Text]
+    critical: Text | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Labels:
@@ -188,4 +199,24 @@ class Labels(_Part):
             raise ValueError("names and classes do not match")
         if not known.issuperset(self.malignant) or len(set(self.malignant)) < len(self.malignant):
             raise ValueError("malignant lists an unknown class, or one twice")
+        if self.critical is not None and self.critical not in known:
+            raise ValueError("critical names an unknown class")
         return self
+
+    @classmethod
+    def of(cls, labels: LabelSet) -> Labels:
+        """Return the file's content for a label set."""
+        content = labels.to_json()
+        if LabelSet.of(labels.codes, malignant=labels.malignant).critical == labels.critical:
+            del content["critical"]
+        return cls(**content)
+
+    def text(self) -> str:
+        """Return the content of the file, without a critical class that was not set."""
+        return self.model_dump_json(indent=2, exclude_unset=True) + "\n"
+
+    def label_set(self) -> LabelSet:
+        """Return the label set; the critical class of a bundle that says nothing of it is HAM10000's, if any."""
+        if "critical" in self.model_fields_set:
+            return LabelSet(tuple(self.classes), self.names, frozenset(self.malignant), self.critical)
+        return LabelSet.of(self.classes, names=self.names, malignant=self.malignant)

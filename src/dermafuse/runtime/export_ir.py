@@ -125,9 +125,7 @@ def describe(bundle: Bundle, kind: Format, verified: dict[str, Any], **more: Any
         "model": bundle.digest,
         "inputs": inputs,
         "outputs": logits if kind == "keras" else probabilities,
-        "classes": list(bundle.classes),
-        "names": {code: bundle.names[code] for code in bundle.classes},
-        "malignant": sorted(set(bundle.malignant)),
+        **bundle.labels.to_json(),
         "temperature": bundle.temperature,
         "offsets": None if bundle.offsets is None else list(bundle.offsets),
         "decision": "the class with the largest probability"

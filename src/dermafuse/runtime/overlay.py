@@ -150,7 +150,8 @@ def _title(pen: _Pen, explanation: Explanation, width: int) -> None:
     share = said.probabilities[said.label]
     room = width - 2 * _MARGIN
     pen.text((_MARGIN, 24), pen.fit(f"{said.name} ({said.label}), probability {share:.0%}", 28, room), 28, bold=True)
-    facts = [f"malignant {said.malignant_probability:.0%}"]
+    bad = said.malignant_probability
+    facts = [] if bad is None else [f"malignant {bad:.0%}"]
     if said.prediction_set is not None:
         facts.append(f"cannot be excluded: {', '.join(said.prediction_set) or 'none of the classes fits'}")
     if said.missing:

@@ -188,7 +188,8 @@ def _cells(name: str, outcome: Prediction | str, classes: Sequence[str]) -> dict
         return cells
     cells["predicted"] = outcome.label
     cells |= {f"p_{code}": float(f"{outcome.probabilities[code]:.8g}") for code in classes}
-    cells["malignant"] = float(f"{outcome.malignant_probability:.8g}")
+    bad = outcome.malignant_probability
+    cells["malignant"] = None if bad is None else float(f"{bad:.8g}")
     cells["prediction_set"] = None if outcome.prediction_set is None else "|".join(outcome.prediction_set)
     cells["out_of_distribution"] = outcome.out_of_distribution
     cells["ood_score"] = None if outcome.ood_score is None else float(f"{outcome.ood_score:.8g}")

@@ -27,7 +27,7 @@ class Prediction:
         probabilities: class code -> calibrated probability; they sum to 1.
         label: code of the chosen class (the most probable one, unless the model has a decision rule).
         name: the label in words.
-        malignant_probability: sum over the malignant classes, 0..1.
+        malignant_probability: sum over the malignant classes, 0..1; ``None`` where the model names none.
         prediction_set: codes that cannot be excluded at the model's coverage, the most probable first
             (possibly none); ``None`` where the model has no such rule.
         out_of_distribution: whether the image is unlike those the model was trained on; ``None`` where the
@@ -39,7 +39,7 @@ class Prediction:
     probabilities: Mapping[str, float]
     label: str
     name: str
-    malignant_probability: float
+    malignant_probability: float | None
     prediction_set: tuple[str, ...] | None
     out_of_distribution: bool | None
     ood_score: float | None

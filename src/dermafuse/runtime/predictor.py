@@ -231,7 +231,9 @@ class Predictor:
             probabilities={code: float(p) for code, p in zip(bundle.classes, probabilities, strict=True)},
             label=label,
             name=bundle.names[label],
-            malignant_probability=min(1.0, float(probabilities[self._malignant].sum())),
+            malignant_probability=min(1.0, float(probabilities[self._malignant].sum()))
+            if self._malignant.any()
+            else None,
             prediction_set=chosen,
             out_of_distribution=None if bundle.ood is None or ood_score is None else ood_score > bundle.ood.threshold,
             ood_score=ood_score,

@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -73,8 +73,8 @@ def quantize(
 
     Raises:
         ConfigError: NNCF is not installed.
-        OutputError: balanced accuracy or melanoma sensitivity drops by more than a point whatever is tried;
-            says the figures.
+        OutputError: balanced accuracy or the critical class's sensitivity drops by more than a point whatever is
+            tried; says the figures.
         ImageError: a row's image cannot be read.
     """
     load_nncf()
@@ -85,17 +85,17 @@ def quantize(
     after = Decider(bundle, models).scores(validation)
     controlled = drop(before, after) > MAX_DROP
     if controlled:
-        report.say(f"int8: {figures(before, after)}; looking for the layers that cost most.")
+        report.say(f"int8: {figures(before, after, bundle.labels)}; looking for the layers that cost most.")
         models = tuple(
             _with_control(bundle, index, calibration, validation, before, subset) for index in range(len(bundle.models))
         )
         after = Decider(bundle, models).scores(validation)
     if drop(before, after) > MAX_DROP:
         raise OutputError(
-            f"No int8 model was written: {figures(before, after)} on {len(validation):,} validation rows, "
-            f"and more than {100 * MAX_DROP:g} point is too much; export without --int8."
+            f"No int8 model was written: {figures(before, after, bundle.labels)} on {len(validation):,} validation "
+            f"rows, and more than {100 * MAX_DROP:g} point is too much; export without --int8."
         )
-    report.say(f"int8: {figures(before, after)} on {len(validation):,} validation rows.")
+    report.say(f"int8: {figures(before, after, bundle.labels)} on {len(validation):,} validation rows.")
     return Quantized(
         models,
         before,
@@ -103,8 +103,8 @@ def quantize(
         {
             "calibration_images": len(rows),
             "validation_rows": len(validation),
-            "before": asdict(before),
-            "after": asdict(after),
+            "before": before.to_json(bundle.labels),
+            "after": after.to_json(bundle.labels),
             "largest_drop_allowed": MAX_DROP,
             "accuracy_control": controlled,
         },
@@ -184,7 +184,7 @@ def _with_control(
         chosen = list(items)
         logits = [np.array(compiled(feed(row))[LOGITS]) for row in chosen]
         decided = [choose_label(apply(one[0], bundle.temperature), bundle.offsets) for one in logits]
-        found = scores_of(validation.labels[chosen], np.array(decided), bundle.classes)
+        found = scores_of(validation.labels[chosen], np.array(decided), bundle.labels)
         return 1.0 - drop(alone, found), [[one] for one in logits]  # NNCF divides by that of the model itself
 
     ranking = nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=min(subset, len(validation)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import openvino as ov
 
 from dermafuse.data.images import load_image
 from dermafuse.errors import ConfigError
+from dermafuse.labels import LabelSet
 from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.decision import choose_label
 from dermafuse.runtime.engine import Engine
@@ -21,8 +22,6 @@ from dermafuse.runtime.temperature import apply
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MELANOMA: Final = "mel"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +38,19 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the gate looks at, 0..1. ``melanoma_sensitivity`` is ``None`` where no row is a melanoma."""
+    """What the gate looks at, 0..1. ``critical_sensitivity`` is ``None`` where no row is of the critical class."""
 
     accuracy: float
     balanced_accuracy: float
-    melanoma_sensitivity: float | None
+    critical_sensitivity: float | None
+
+    def to_json(self, labels: LabelSet) -> dict[str, float | None]:
+        """Return the scores as the description of an export names them."""
+        return {
+            "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
+            f"{labels.critical_key}_sensitivity": self.critical_sensitivity,
+        }
 
 
 class Decider:
@@ -57,7 +64,7 @@ class Decider:
         ]
 
     def scores(self, rows: LabelledImages) -> Scores:
-        """Return accuracy, balanced accuracy (mean recall of the classes that occur) and melanoma sensitivity."""
+        """Return accuracy, balanced accuracy (mean recall of the classes that occur), sensitivity for the critical."""
         bundle = self._bundle
         decided = np.zeros(len(rows), np.int64)
 
@@ -72,30 +79,30 @@ class Decider:
             decided[row] = choose_label(np.mean(probabilities, axis=0), bundle.offsets)
 
         self._engines[0][0].map_threads(range(len(rows)), work)
-        return scores_of(rows.labels, decided, bundle.classes)
+        return scores_of(rows.labels, decided, bundle.labels)
 
 
-def scores_of(true: npt.NDArray[np.int64], decided: npt.NDArray[np.int64], classes: Sequence[str]) -> Scores:
+def scores_of(true: npt.NDArray[np.int64], decided: npt.NDArray[np.int64], classes: LabelSet) -> Scores:
     """Return the scores of decisions, both (n,) class positions."""
     right = true == decided
-    recalls = {code: float(right[true == k].mean()) for k, code in enumerate(classes) if (true == k).any()}
-    return Scores(float(right.mean()), float(np.mean(list(recalls.values()))), recalls.get(MELANOMA))
+    recalls = {code: float(right[true == k].mean()) for k, code in enumerate(classes.codes) if (true == k).any()}
+    return Scores(float(right.mean()), float(np.mean(list(recalls.values()))), recalls.get(classes.critical or ""))
 
 
 def drop(before: Scores, after: Scores) -> float:
     """Return by how much the measure that lost more has dropped (below 0: none lost), as a share."""
     drops = [before.balanced_accuracy - after.balanced_accuracy]
-    if before.melanoma_sensitivity is not None and after.melanoma_sensitivity is not None:
-        drops.append(before.melanoma_sensitivity - after.melanoma_sensitivity)
+    if before.critical_sensitivity is not None and after.critical_sensitivity is not None:
+        drops.append(before.critical_sensitivity - after.critical_sensitivity)
     return max(drops)
 
 
-def figures(before: Scores, after: Scores) -> str:
+def figures(before: Scores, after: Scores, labels: LabelSet) -> str:
     """Return both measures before and after, in words."""
     said = f"balanced accuracy {100 * before.balanced_accuracy:.1f} % -> {100 * after.balanced_accuracy:.1f} %"
-    if before.melanoma_sensitivity is not None and after.melanoma_sensitivity is not None:
-        said += f", melanoma sensitivity {100 * before.melanoma_sensitivity:.1f} % -> "
-        said += f"{100 * after.melanoma_sensitivity:.1f} %"
+    if before.critical_sensitivity is not None and after.critical_sensitivity is not None:
+        said += f", {labels.critical_name} sensitivity {100 * before.critical_sensitivity:.1f} % -> "
+        said += f"{100 * after.critical_sensitivity:.1f} %"
     return said
 
 

@@ -50,7 +50,7 @@ class _Audited:
         return len(self.trained.data.train.rows)
 
     def figures(self) -> dict[str, float]:
-        classes = self.trained.data.train.records.classes
+        classes = self.trained.data.train.records.labels
         block = evaluate_predictions(self.labels, self.probabilities, classes, predicted=self.predicted)
         return {name: block[name] for name in _FIGURES}
 
@@ -79,7 +79,7 @@ def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
     fraction = config.validation_fraction
     by_image = make_split(records, by="image", seed=config.seed, fraction=fraction)
     by_lesion = make_split(records, by="lesion", seed=config.seed, fraction=fraction)
-    classes = records.classes
+    classes = records.labels
 
     report.say("Leakage audit: image-level split against lesion-level split")
     leaky, clean = (_train(records, config, split, report) for split in (by_image, by_lesion))
@@ -177,7 +177,7 @@ def _paired(a: _Audited, b: _Audited, seed: int) -> dict[str, Any]:
         a.probabilities,
         b.probabilities,
         a.lesions,
-        a.trained.data.train.records.classes,
+        a.trained.data.train.records.labels,
         seed=seed,
         predicted_a=a.predicted,
         predicted_b=b.predicted,

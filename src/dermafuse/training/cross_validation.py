@@ -16,7 +16,7 @@ from dermafuse.data.readers import read_training_data
 from dermafuse.errors import ConfigError, OutputError
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.intervals import cluster_bootstrap
-from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.metrics import evaluate_predictions, labels_of
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import check_output_folder, write_atomic, write_json
@@ -65,7 +65,7 @@ def cross_validate(
     tables = [_validation_rows(folder).assign(fold=fold) for fold, folder in enumerate(folders, start=1)]
     table = pd.concat(tables).sort_values("image_id")
     metrics = joint_metrics(folders, table, config)
-    rows = rows_of_table(table, tuple(metrics["data"]["classes"]))
+    rows = rows_of_table(table, labels_of(metrics))
     metrics = enriched(metrics, rows, read_training_data(Path(config.data)), seed=config.seed)
     write_atomic(out / "predictions.csv", table.to_csv(index=False, float_format="%.7g"))
     # Last: a folder with metrics.json is a finished cross-validation.
@@ -78,10 +78,10 @@ def cross_validate(
 def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainConfig) -> dict[str, Any]:
     """Return the metrics of finished fold runs: pooled block with intervals, mean and spread, the parts."""
     parts = [_read(folder) for folder in folders]
-    classes = tuple(parts[0]["data"]["classes"])
-    number = {code: position for position, code in enumerate(classes)}
+    classes = labels_of(parts[0])
+    number = {code: position for position, code in enumerate(classes.codes)}
     true = pooled["true"].map(number).to_numpy(np.int64)
-    probabilities = pooled[[f"p_{code}" for code in classes]].to_numpy(np.float64)
+    probabilities = pooled[[f"p_{code}" for code in classes.codes]].to_numpy(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)  # seven digits in the file
     predicted = pooled["predicted"].map(number).to_numpy(np.int64)
     block = evaluate_predictions(true, probabilities, classes, predicted=predicted)
@@ -95,6 +95,7 @@ def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainCo
         "announcements": parts[0]["announcements"],
         "recipe": config.recipe,
         "data": parts[0]["data"],
+        "labels": classes.to_json(),
         "validation": block,
         "folds": {
             name: {"mean": statistics.fmean(each), "standard_deviation": statistics.stdev(each), "values": each}

@@ -53,6 +53,7 @@ def explain_one(data: Path, picture: Path, report: Reporter) -> None:
     except BundleError as error:
         report.warn(f"Not shown: an explained prediction of the released model. {error}")
         return
-    row = read_dataset(data).table.query("label == 'mel'").iloc[0]
+    records = read_dataset(data)
+    row = records.table[records.table["label"] == records.labels.critical].iloc[0]
     given = {name: row[name] for name in predictor.fields if name in row.index and row[name] == row[name]}
     save_overlay(row["path"], explain(predictor, row["path"], **given), picture)

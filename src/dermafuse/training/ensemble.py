@@ -35,6 +35,7 @@ from dermafuse.evaluation.model_card import model_card
 from dermafuse.evaluation.prediction_rows import Rows, read_rows, rows_of_table
 from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import folder_atomic, write_json
+from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.bundle import Bundle, BundleContent, read_bundle, write_bundle
 from dermafuse.training.config import TrainConfig, to_toml
@@ -85,11 +86,11 @@ def train_ensemble(
     records = read_training_data(Path(config.data))
     split = choose_split(records, config, fold)
     trained = _train_members(records, split, config, checkpoints / "members", report)
-    classes = records.classes
+    classes = records.labels
     held_out = averaged([member.rows["tuning"] for member in trained], classes)
     validation = averaged([member.rows["validation"] for member in trained], classes)
     train = records.subset(split.train)
-    counts = train.table["label"].value_counts().reindex(list(classes), fill_value=0).to_numpy(float)
+    counts = train.table["label"].value_counts().reindex(list(classes.codes), fill_value=0).to_numpy(float)
     offsets = fit_offsets(held_out.probabilities, counts / counts.sum()) if config.decision == "prior" else None
     held_out, validation = (_decided(rows, offsets) for rows in (held_out, validation))
     block = evaluate_predictions(validation.true, validation.probabilities, classes, predicted=validation.predicted)
@@ -107,6 +108,7 @@ def train_ensemble(
         **{name: first[name] for name in ("announcements", "recipe", "data")},
         "dermafuse": __version__,
         "research_use_only": True,
+        "labels": classes.to_json(),
         "validation": block,
         "leakage": leakage(records, split).to_dict(),
         "training": {
@@ -166,11 +168,11 @@ def _train_members(
                 train_run(own, where, resume=True, report=report, member=rows)
                 # Dozens of networks in one process: what Keras keeps of the last one is of no use to the next.
                 keras.backend.clear_session()
-            trained.append(_read(where, backbone, records.classes))
+            trained.append(_read(where, backbone, records.labels))
     return trained
 
 
-def _read(folder: Path, backbone: str, classes: Sequence[str]) -> _Trained:
+def _read(folder: Path, backbone: str, classes: LabelSet) -> _Trained:
     return _Trained(
         backbone,
         json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
@@ -180,7 +182,7 @@ def _read(folder: Path, backbone: str, classes: Sequence[str]) -> _Trained:
     )
 
 
-def averaged(parts: Sequence[Rows], classes: tuple[str, ...]) -> Rows:
+def averaged(parts: Sequence[Rows], classes: LabelSet) -> Rows:
     """Return every image once, sorted by id, with the mean of the probabilities that the members gave it.
 
     Members may have predicted different images, but each image as often as any other.
@@ -226,9 +228,7 @@ def combined(bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, set
         },
         image_size=first.image_size,
         encoder=first.encoder,
-        classes=first.classes,
-        names=first.names,
-        malignant=first.malignant,
+        labels=first.labels,
         temperature=1.0,
         offsets=None if offsets is None else tuple(offsets.tolist()),
         prediction_set=sets,
@@ -240,7 +240,7 @@ def combined(bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, set
 
 def _decided(rows: Rows, offsets: NDArray[np.float64] | None) -> Rows:
     return Rows(
-        rows.classes, rows.image_id, rows.lesion_id, rows.true,
+        rows.labels, rows.image_id, rows.lesion_id, rows.true,
         decide(rows.probabilities, offsets), rows.probabilities, rows.fold,
     )  # fmt: skip
 

@@ -118,6 +118,7 @@ def train_run(
         "research_use_only": True,
         "announcements": warnings,
         "recipe": config.recipe,
+        "labels": records.labels.to_json(),
         "data": _describe_data(records, data),
         "validation": outcome.block,
         "leakage": data.leakage,
@@ -148,7 +149,7 @@ def train_run(
             records, split=division.split, report=report, against_imbalance=against_imbalance(config.model_dump())
         ).to_dict(),
     }
-    metrics = enriched(metrics, rows_of_table(table, records.classes), records, seed=config.seed)
+    metrics = enriched(metrics, rows_of_table(table, records.labels), records, seed=config.seed)
     clock.lap("evaluate")
     with folder_atomic(out, overwrite=True) as folder:
         write_run(

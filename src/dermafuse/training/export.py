@@ -134,7 +134,7 @@ def _export_openvino(
         more = {"precision": "int8", "int8": quantized.report}
         card = (
             f"{bundle.card}\nQuantized to int8 from the model {bundle.digest[:16]}, whose measures stand above. On "
-            f"{len(validation):,} validation rows: {figures(quantized.before, quantized.after)}. "
+            f"{len(validation):,} validation rows: {figures(quantized.before, quantized.after, bundle.labels)}. "
             "Temperature, prediction sets and the out-of-distribution rule are those of that model.\n"
         )
         bundle = replace(bundle, models=quantized.models, info={**bundle.info, **more}, card=card)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dermafuse.evaluation.fit_uncertainty import FittedFlag, Measured, fit_flag, fit_sets
 from dermafuse.evaluation.intervals import cluster_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter
 from dermafuse.runtime.bundle_schema import PredictionSets
 from dermafuse.runtime.temperature import apply, fit_temperature
@@ -66,7 +67,7 @@ def judge(
     model: keras.Model,
     data: Prepared,
     config: TrainConfig,
-    classes: tuple[str, ...],
+    classes: LabelSet,
     calibration: Calibration | None = None,
 ) -> Outcome:
     """Predict the held-out rows, fit temperature and decision rule on the tuning rows, measure the validation rows.
@@ -152,7 +153,7 @@ def measured(
     side: Side,
     probabilities: NDArray[np.float64],
     predicted: NDArray[np.int64],
-    classes: tuple[str, ...],
+    classes: LabelSet,
     config: TrainConfig,
 ) -> dict[str, Any]:
     """Return the metrics block of one side, with 95 % intervals by bootstrap over lesions."""

@@ -52,7 +52,7 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
     """
     config, metrics, folds = finished.config, finished.metrics, finished.training
     records = read_training_data(Path(config.data))
-    rows = read_rows(finished.folder / "predictions.csv", records.classes)["validation"]
+    rows = read_rows(finished.folder / "predictions.csv", records.labels)["validation"]
     if set(rows.image_id) != set(records.table["image_id"]):
         raise DataError(f"{config.data} is no longer the data set that {finished.folder} saw; train the folds again.")
     everything, nothing = np.arange(len(records)), np.arange(0)

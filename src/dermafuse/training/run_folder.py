@@ -14,7 +14,6 @@ import pandas as pd
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from dermafuse.diagnoses import MALIGNANT, NAMES
 from dermafuse.evaluation.model_card import model_card
 from dermafuse.files import sha256
 from dermafuse.models.classifier import HeadSpec
@@ -88,9 +87,7 @@ def bundle_content(
     metrics: Mapping[str, Any],
 ) -> BundleContent:
     """Return all that prediction needs, for ``runtime.bundle.write_bundle``."""
-    classes = data.train.records.classes
     flag = uncertainty.flag
-    known = set(classes) <= set(NAMES)
     return BundleContent(
         models=(network if flag is None else flag.network,),
         head={
@@ -100,9 +97,7 @@ def bundle_content(
         },
         image_size=plan.image_size,
         encoder=data.encoder,
-        classes=classes,
-        names={code: NAMES.get(code, code) for code in classes},
-        malignant=tuple(code for code in classes if known and code in MALIGNANT),
+        labels=data.train.records.labels,
         temperature=outcome.temperature,
         offsets=None if outcome.offsets is None else tuple(outcome.offsets.tolist()),
         prediction_set=uncertainty.sets,

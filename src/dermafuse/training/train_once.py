@@ -106,7 +106,7 @@ def train_once(
     result = _fit(model, data, plan, config, checkpoints, report)
     model = inference_model(model, plan, head, config)
     lap("train")
-    outcome = judge(model, data, config, records.classes, calibration)
+    outcome = judge(model, data, config, records.labels, calibration)
     lap("evaluate")
     return Trained(plan, head, data, model, parameters, result, outcome)
 

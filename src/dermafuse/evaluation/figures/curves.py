@@ -8,11 +8,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from dermafuse import diagnoses
 from dermafuse.evaluation.figures.canvas import Box, Canvas, Dot, Label, Line
 from dermafuse.evaluation.figures.plot import Frame, thin, ticks, unit_frame
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import BoolArray, FloatArray
+from dermafuse.labels import LabelSet
 
 Drawn = tuple[Canvas, pd.DataFrame]
 
@@ -111,7 +111,7 @@ def precision_recall(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
     return (canvas, _stack(tables)) if tables else None
 
 
-def reliability(block: Mapping[str, Any], code: str | None = None) -> Drawn | None:
+def reliability(block: Mapping[str, Any], code: str | None = None, labels: LabelSet | None = None) -> Drawn | None:
     """Draw how often came true what was said with each confidence: of the top label, or of one class."""
     known = block.get("calibration")
     if not known:
@@ -121,7 +121,8 @@ def reliability(block: Mapping[str, Any], code: str | None = None) -> Drawn | No
         stages = {"before": known["before"], **stages}
     if stages["after"] is None:
         return None
-    what = "the most probable class" if code is None else diagnoses.NAMES.get(code, code)
+    name = code if code is None or labels is None else labels.names[code]
+    what = "the most probable class" if name is None else name
     canvas = Canvas(_SIDE, _HEIGHT, f"Reliability of the probability of {what}")
     frame = unit_frame(canvas, f"probability said of {what}", "share that came true")
     canvas.add(Line([frame.place(0, 0), frame.place(1, 1)], "soft", dash=4))
@@ -201,7 +202,7 @@ def learning(histories: Mapping[str, pd.DataFrame], *, loss: bool) -> Drawn | No
 
 def score_histogram(rows: Rows) -> Drawn | None:
     """Draw how the malignant score (summed probability of the malignant classes) is spread over both sides."""
-    bad = np.array([code in diagnoses.MALIGNANT for code in rows.classes])
+    bad = rows.scored.malignant
     if not bad.any() or bad.all():
         return None
     score, positive = np.minimum(rows.probabilities[:, bad].sum(axis=1), 1.0), bad[rows.true]

@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from dermafuse.evaluation.enrich import reported_split
 from dermafuse.evaluation.figures.canvas import Canvas
 from dermafuse.evaluation.figures.curves import learning, precision_recall, reliability, roc, score_histogram
 from dermafuse.evaluation.figures.paint import png
-from dermafuse.evaluation.figures.tables import FOREST_METRICS, confusion, forest, malignant_points
+from dermafuse.evaluation.figures.tables import confusion, forest, forest_metrics, malignant_points
+from dermafuse.evaluation.metrics import reported_split
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.files import write_atomic
 
@@ -67,6 +67,7 @@ def make_figures(
     """
     split = reported_split(metrics)
     block, own = metrics[split], rows[split]
+    labels, critical = own.labels, own.labels.critical
     drawn: list[tuple[str, tuple[Canvas, pd.DataFrame] | None]] = [
         ("confusion", confusion(block, own.classes, split)),
         ("roc", roc(own, block)),
@@ -74,12 +75,12 @@ def make_figures(
         ("malignant_roc", malignant_points(own, block)),
         ("malignant_scores", score_histogram(own)),
         ("reliability", reliability(block)),
-        ("reliability_melanoma", reliability(block, "mel") if "mel" in own.classes else None),
+        (f"reliability_{labels.critical_key}", None if critical is None else reliability(block, critical, labels)),
         ("learning_loss", learning(histories, loss=True)),
         ("learning_metrics", learning(histories, loss=False)),
     ]
     if block.get("subgroups"):
-        drawn += [(f"subgroups_{name}", forest(block, name)) for name in FOREST_METRICS]
+        drawn += [(f"subgroups_{name}", forest(block, name, labels)) for name in forest_metrics(labels)]
     return {name: Figure(name, found[0].title, *found) for name, found in drawn if found is not None}
 
 

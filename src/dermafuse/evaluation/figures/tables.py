@@ -8,16 +8,16 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from dermafuse import diagnoses
 from dermafuse.evaluation.figures.canvas import Box, Canvas, Dot, Label, Line
 from dermafuse.evaluation.figures.curves import Drawn, corners, rates
 from dermafuse.evaluation.figures.plot import Frame, thin, ticks, unit_frame
 from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.predictions import MALIGNANT
 from dermafuse.evaluation.subgroups import MINIMUM_ROWS
+from dermafuse.labels import LabelSet
 
-#: Metric of a subgroup -> its name; the order of the report.
-FOREST_METRICS: Final[dict[str, str]] = {
-    "melanoma_sensitivity": "melanoma sensitivity",
+#: Metric of a subgroup -> its name; the order of the report. That of the critical class comes first (`forest_metrics`).
+_FOREST_METRICS: Final[dict[str, str]] = {
     "malignant_sensitivity": "malignant sensitivity",
     "malignant_specificity": "malignant specificity",
     "malignant_auroc": "malignant AUROC",
@@ -35,6 +35,17 @@ COLUMN_NAMES: Final[dict[str, str]] = {
 
 
 _WIDTH: Final = 440
+_INKS: Final = {MALIGNANT: "accent"}
+
+
+def forest_metrics(labels: LabelSet) -> dict[str, str]:
+    """Return the metrics that subgroups of these classes may have, with their names, in the order of the report."""
+    found = {}
+    if labels.critical is not None:
+        found[f"{labels.critical_key}_sensitivity"] = f"{labels.critical_name} sensitivity"
+    return found | {
+        key: name for key, name in _FOREST_METRICS.items() if labels.malignant or not key.startswith("malignant_")
+    }
 
 
 def confusion(block: Mapping[str, Any], classes: Sequence[str], split: str) -> Drawn:
@@ -89,7 +100,7 @@ def confusion(block: Mapping[str, Any], classes: Sequence[str], split: str) -> D
     return canvas, pd.DataFrame(table)
 
 
-def forest(block: Mapping[str, Any], metric: str) -> Drawn | None:
+def forest(block: Mapping[str, Any], metric: str, labels: LabelSet) -> Drawn | None:
     """Draw one metric of every subgroup with its interval, and of all rows as a line; withheld cells say so."""
     cells = [
         (column, value, cell, (cell.get("metrics") or {}).get(metric))
@@ -104,7 +115,7 @@ def forest(block: Mapping[str, Any], metric: str) -> Drawn | None:
     columns = list(block["subgroups"])
     height = 17.0
     area = len(cells) * height + len(columns) * 24
-    name = FOREST_METRICS[metric]
+    name = forest_metrics(labels)[metric]
     canvas = Canvas(_WIDTH, area + 58, f"Subgroups: {name}")
     frame = Frame(158, 6, 166, area + 6, (low, high), (0, 1))
     for tick in ticks(low, high):
@@ -112,7 +123,7 @@ def forest(block: Mapping[str, Any], metric: str) -> Drawn | None:
             Line([(frame.x(tick), frame.top), (frame.x(tick), frame.bottom)], "rule"),
             Label(frame.x(tick), frame.bottom + 13, f"{tick:g}", anchor="middle"),
         )
-    whole = overall(block, metric)
+    whole = overall(block, metric, labels)
     caption = name
     if whole is not None:
         canvas.add(Line([(frame.x(whole), frame.top), (frame.x(whole), frame.bottom)], "warm", 1.3, dash=4))
@@ -140,11 +151,11 @@ def forest(block: Mapping[str, Any], metric: str) -> Drawn | None:
     return canvas, pd.DataFrame(table)
 
 
-def overall(block: Mapping[str, Any], metric: str) -> float | None:
+def overall(block: Mapping[str, Any], metric: str, labels: LabelSet) -> float | None:
     """Return the value of a subgroup metric over all rows."""
     malignant = block.get("malignant") or {}
     found = {
-        "melanoma_sensitivity": (block["per_class"].get("mel") or {}).get("recall"),
+        f"{labels.critical_key}_sensitivity": (block["per_class"].get(labels.critical) or {}).get("recall"),
         "malignant_sensitivity": malignant.get("sensitivity"),
         "malignant_specificity": malignant.get("specificity"),
         "malignant_auroc": malignant.get("auroc"),
@@ -154,21 +165,22 @@ def overall(block: Mapping[str, Any], metric: str) -> float | None:
 
 
 def malignant_points(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
-    """Draw the malignant-versus-benign and the melanoma ROC curve with the operating points and their intervals."""
-    bad = np.array([code in diagnoses.MALIGNANT for code in rows.classes])
-    targets: list[tuple[str, str, Any, Any]] = []
-    if bad.any() and not bad.all():
-        targets.append(("malignant", "accent", rows.probabilities[:, bad].sum(axis=1), bad[rows.true]))
-    if "mel" in rows.classes:
-        mel = rows.classes.index("mel")
-        targets.append(("mel", "c4", rows.probabilities[:, mel], rows.true == mel))
-    targets = [target for target in targets if target[3].any() and not target[3].all()]
+    """Draw the ROC curves of malignant or not, and of the critical class, with the operating points."""
+    asked = rows.scored.targets()
+    targets = [
+        (key, _INKS.get(key, "c4"), asked[key].score, asked[key].positive)
+        for key in sorted(asked, key=lambda key: key != MALIGNANT)
+        if asked[key].positive.any() and not asked[key].positive.all()
+    ]
     if not targets:
         return None
     canvas = Canvas(440, 400, "ROC curves with operating points chosen on other rows")
     frame = unit_frame(canvas, "1 - specificity", "sensitivity")
     canvas.add(Line([frame.place(0, 0), frame.place(1, 1)], "soft", dash=4))
-    words = {"malignant": "malignant against benign", "mel": "melanoma against the rest"}
+    words = {
+        key: "malignant against benign" if key == MALIGNANT else f"{target.name} against the rest"
+        for key, target in asked.items()
+    }
     table = []
     for row, (target, ink, score, positive) in enumerate(targets):
         found = corners(rates(score, positive))

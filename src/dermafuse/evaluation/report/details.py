@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-from dermafuse import diagnoses
 from dermafuse.evaluation.checklists.items import STATES, filled_checklists
 from dermafuse.evaluation.figures.make import Figure
 from dermafuse.evaluation.prediction_rows import Rows
@@ -64,8 +63,8 @@ def gallery(found: Gallery | None, rows: Rows, why: str, judged: str = "") -> st
             + "</div></div>"
             for name, listed in kinds
         )
-        name = diagnoses.NAMES.get(code)
-        title = f"{code}: {name}" if name else code
+        name = rows.labels.names[code]
+        title = f"{code}: {name}" if name != code else code
         parts.append(card(f'<div class="pair">{cells}</div>', title=title, wide=True))
     intro = (
         "By true class, at most one image a lesion. Above the image, below where the network saw the called class "

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from html import escape
 from typing import Any, Final
+
+from dermafuse.evaluation.metrics import labels_of
+from dermafuse.labels import LabelSet
 
 #: What stands where a number is not defined or not known.
 NONE: Final = "–"
@@ -28,6 +32,11 @@ class Facts:
     def __init__(self, metrics: Mapping[str, Any], split: str) -> None:
         self.metrics = metrics
         self.split = split
+
+    @cached_property
+    def labels(self) -> LabelSet:
+        """The classes of the run."""
+        return labels_of(self.metrics)
 
     def get(self, pointer: str) -> Any:
         """Return the value at a pointer, ``None`` where there is none."""

@@ -20,9 +20,11 @@ from dermafuse import diagnoses
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError
-from dermafuse.evaluation.enrich import class_codes, enriched, match_records, read_metrics, reported_split
+from dermafuse.evaluation.enrich import enriched, match_records, read_metrics
 from dermafuse.evaluation.figures.make import Figure, make_figures, write_figures
+from dermafuse.evaluation.figures.tables import forest_metrics
 from dermafuse.evaluation.judge_heatmaps import judge_heatmaps
+from dermafuse.evaluation.metrics import labels_of, reported_split
 from dermafuse.evaluation.prediction_rows import Rows, read_rows
 from dermafuse.evaluation.report.details import (
     all_numbers,
@@ -112,7 +114,7 @@ def make_report(
     report = report or Silent()
     existing_folder(run, "run folder")
     metrics = read_metrics(run)
-    rows = read_rows(run / "predictions.csv", class_codes(metrics))
+    rows = read_rows(run / "predictions.csv", labels_of(metrics))
     split = reported_split(metrics)
     if split not in rows:
         raise DataError(f"{run / 'predictions.csv'} holds no rows of split '{split}'; repeat the run.")
@@ -184,7 +186,7 @@ def render(
         f"{escape(diagnoses.DISCLAIMER)} Made by dermafuse {facts.show('/dermafuse')}; every figure is "
         f"in <code>{FIGURES}/</code> as SVG, PNG and CSV."
     )
-    return page(title, f"{kind} {escape(title)}", lead, main, footer, links=links)
+    return page(title, f"{kind} {escape(title)}", lead, main, footer, links=links, panes=forest_metrics(facts.labels))
 
 
 def _lead(facts: Facts) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import numpy as np
 
-from dermafuse import diagnoses
 from dermafuse.evaluation.figures.curves import SCORE_FRAME, rates
 from dermafuse.evaluation.figures.make import Figure
 from dermafuse.evaluation.prediction_rows import Rows
-from dermafuse.evaluation.predictions import BoolArray, FloatArray
+from dermafuse.evaluation.predictions import MALIGNANT, BoolArray, FloatArray
 from dermafuse.evaluation.report.facts import Facts
 from dermafuse.evaluation.report.html import Cell, card, figure, grid, note, section, table
 
@@ -21,7 +21,8 @@ def operating(facts: Facts, figures: Mapping[str, Figure], rows: Rows) -> str:
     """Return the operating points, the curve they lie on, and the threshold explorer."""
     points = facts.get("@/operating_points")
     if points:
-        listed = [_point(facts, number, point) for number, point in enumerate(points)]
+        names = {key: target.name for key, target in rows.scored.targets().items()}
+        listed = [_point(facts, number, point, names) for number, point in enumerate(points)]
         heads = (
             "target",
             "asked",
@@ -62,15 +63,14 @@ def threshold_grid(score: FloatArray, positive: BoolArray, size: int = 200) -> l
     ]
 
 
-def _point(facts: Facts, number: int, point: Mapping[str, Any]) -> list[Cell | str]:
+def _point(facts: Facts, number: int, point: Mapping[str, Any], names: Mapping[str, str]) -> list[Cell | str]:
     base = f"@/operating_points/{number}"
-    words = {"mel": "melanoma", "malignant": "malignant"}
 
     def measured(key: str, spec: str = ".3f") -> Cell:
         return Cell(f"{facts.show(f'{base}/{key}', spec)} {facts.span(f'{base}/ci95/{key}', spec)}", point[key], True)
 
     return [
-        words.get(point["target"], point["target"]),
+        names.get(point["target"], point["target"]),
         Cell(facts.fill(f"{{{base}/rule}} {{{base}/level:.2f}}")),
         Cell(facts.show(f"{base}/threshold", ".4f"), point["threshold"], True),
         measured("sensitivity"), measured("specificity"), measured("ppv"), measured("npv"),
@@ -80,22 +80,20 @@ def _point(facts: Facts, number: int, point: Mapping[str, Any]) -> list[Cell | s
 
 def _explorer(rows: Rows, figures: Mapping[str, Figure]) -> str:
     """Return the threshold explorer: counts at some two hundred thresholds, read out by the page's script."""
-    bad = np.array([code in diagnoses.MALIGNANT for code in rows.classes])
-    targets = {}
-    if bad.any() and not bad.all():
-        targets["malignant"] = (np.minimum(rows.probabilities[:, bad].sum(axis=1), 1.0), bad[rows.true])
-    if "mel" in rows.classes:
-        mel = rows.classes.index("mel")
-        targets["melanoma"] = (rows.probabilities[:, mel], rows.true == mel)
+    asked = rows.scored.targets()
     content = {
-        name: {"n": len(rows), "positives": int(positive.sum()), "points": threshold_grid(score, positive)}
-        for name, (score, positive) in targets.items()
-        if positive.any() and not positive.all()
+        target.name: {
+            "n": len(rows),
+            "positives": int(target.positive.sum()),
+            "points": threshold_grid(np.minimum(target.score, 1.0), target.positive),
+        }
+        for _, target in sorted(asked.items(), key=lambda item: item[0] != MALIGNANT)
+        if target.positive.any() and not target.positive.all()
     }
     if not content:
         return ""
     frame = " ".join(f"{value:g}" for value in SCORE_FRAME)
-    options = "".join(f"<option>{name}</option>" for name in content)
+    options = "".join(f"<option>{escape(name)}</option>" for name in content)
     histogram = figures.get("malignant_scores")
     drawing = f"<figure>{histogram.canvas.svg(standalone=False)}</figure>" if histogram else ""
     outputs = "".join(

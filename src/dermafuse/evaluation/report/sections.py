@@ -11,6 +11,7 @@ from dermafuse.evaluation.figures.make import Figure
 from dermafuse.evaluation.model_findings import worst_findings
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.html import Cell, badge, card, figure, grid, note, section, table
+from dermafuse.labels import LabelSet
 
 _HEADLINES: Final = (
     ("accuracy", "Accuracy", ".3f"),
@@ -18,7 +19,6 @@ _HEADLINES: Final = (
     ("macro_f1", "Macro F1", ".3f"),
     ("balanced_accuracy", "Balanced accuracy", ".3f"),
     ("macro_auroc", "Macro AUROC", ".3f"),
-    ("per_class/mel/recall", "Melanoma sensitivity", ".3f"),
     ("malignant/auroc", "Malignant AUROC", ".3f"),
     ("ece", "Calibration error (ECE)", ".3f"),
 )
@@ -48,7 +48,8 @@ _OTHER: Final = (
 
 def verdict(facts: Facts) -> str:
     """Return the box at the top: what is claimed, how sure it is, and what speaks against it."""
-    tiles = "".join(_tile(facts, *headline) for headline in _HEADLINES if facts.get(f"@/{headline[0]}") is not None)
+    shown = [headline for headline in _headlines(facts.labels) if facts.get(f"@/{headline[0]}") is not None]
+    tiles = "".join(_tile(facts, *headline) for headline in shown)
     known = worst_findings(facts.metrics)
     listed = "".join(f"<li>{_finding(facts, entry)}</li>" for entry in known[:3])
     findings = f'<h3>Most serious findings</h3><ol class="findings">{listed}</ol>' if listed else ""
@@ -94,8 +95,8 @@ def classes(facts: Facts, figures: Mapping[str, Figure]) -> str:
     rows: list[Sequence[Cell | str]] = []
     for code in codes:
         base = f"@/per_class/{step(code)}"
-        name = diagnoses.NAMES.get(code, "")
-        label = f"<b>{escape(code)}</b>" + (f'<span class="sub">{escape(name)}</span>' if name else "")
+        name = facts.labels.names[code]
+        label = f"<b>{escape(code)}</b>" + (f'<span class="sub">{escape(name)}</span>' if name != code else "")
         cells = [Cell(label, code), Cell(facts.show(f"{base}/support", ",d"), facts.get(f"{base}/support"), True)]
         rows.append([*cells, *(_measured(facts, f"per_class/{step(code)}/{key}") for key, _ in _CLASS_COLUMNS)])
     per_class = table(("class", "images", *(name for _, name in _CLASS_COLUMNS)), rows, name="per-class")
@@ -155,7 +156,7 @@ def calibration(facts: Facts, figures: Mapping[str, Figure]) -> str:
         "calibration", "Calibration",
         grid(
             figure(figures.get("reliability"), "On the diagonal, probabilities mean what they say. Bars: 95 %."),
-            figure(figures.get("reliability_melanoma")),
+            figure(figures.get(f"reliability_{facts.labels.critical_key}")),
             card(table(heads, rows, sortable=False), note(" ".join(said)), title="Calibration in numbers"),
             card(
                 table(("class", "ECE", "by chance"), by_class),
@@ -164,6 +165,16 @@ def calibration(facts: Facts, figures: Mapping[str, Figure]) -> str:
             ),
         ),
     )  # fmt: skip
+
+
+def _headlines(labels: LabelSet) -> list[tuple[str, str, str]]:
+    """Return pointer, name and format of the tiles: the critical class stands before the malignant ones."""
+    if labels.critical is None:
+        return list(_HEADLINES)
+    own = (f"per_class/{step(labels.critical)}/recall", f"{labels.critical_name} sensitivity", ".3f")
+    name = own[1][:1].upper() + own[1][1:]
+    place = next(number for number, (key, *_) in enumerate(_HEADLINES) if key.startswith("malignant/"))
+    return [*_HEADLINES[:place], (own[0], name, own[2]), *_HEADLINES[place:]]
 
 
 def _claim(facts: Facts) -> str:
@@ -176,8 +187,10 @@ def _claim(facts: Facts) -> str:
     else:
         words = "On {@/n:,d} images ({@/lesions:,d} lesions) that the model did not learn from, "
     text = words + "the model's decision is right for {@/accuracy:.1%}."
-    if facts.get("@/per_class/mel/recall") is not None:
-        text += " It names {@/per_class/mel/recall:.1%} of the {@/per_class/mel/support:,d} melanomas as such."
+    critical = f"@/per_class/{step(facts.labels.critical or '')}"
+    if facts.get(f"{critical}/recall") is not None:
+        text += f" It names {{{critical}/recall:.1%}} of the {{{critical}/support:,d}} images of "
+        text += f"{facts.labels.critical_name.replace('{', '(').replace('}', ')')} as such."
     if facts.get("/leakage/lesions_known") and facts.get("/leakage/leaked_images") == 0:
         text += " None of these lesions was in training."
     return facts.fill(text) + " Intervals are 95 %, by bootstrap over lesions."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
 from typing import Final
@@ -17,7 +18,9 @@ _COLOURS: Final = {
 }
 
 
-def page(name: str, heading: str, lead: str, main: str, footer: str, *, links: str = "") -> str:
+def page(
+    name: str, heading: str, lead: str, main: str, footer: str, *, links: str = "", panes: Iterable[str] = ()
+) -> str:
     """Return a whole page.
 
     Args:
@@ -27,6 +30,7 @@ def page(name: str, heading: str, lead: str, main: str, footer: str, *, links: s
         main: the sections, HTML.
         footer: HTML.
         links: of the contents, HTML.
+        panes: names of the drawings that tabs (``tab-NAME``, ``pane-NAME``) choose among.
     """
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -34,7 +38,7 @@ def page(name: str, heading: str, lead: str, main: str, footer: str, *, links: s
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
         '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-        f"<title>{escape(name)}: dermafuse report</title><style>{_style()}</style></head><body>"
+        f"<title>{escape(name)}: dermafuse report</title><style>{_style(panes)}</style></head><body>"
         f'<div class="frame"><nav class="contents" aria-label="Contents">{links}</nav><main class="page">'
         f'<header class="top"><div><h1>{heading}</h1><span class="sub">{lead}</span></div>'
         '<button class="theme" type="button" hidden>Dark</button></header>'
@@ -43,25 +47,19 @@ def page(name: str, heading: str, lead: str, main: str, footer: str, *, links: s
     )
 
 
-def _style() -> str:
+def _style(panes: Iterable[str]) -> str:
     light, dark = (
         "".join(f"--{name}:{pair[mode]};" for name, pair in _COLOURS.items()) + theme_variables(dark=bool(mode))
         for mode in (0, 1)
     )
-    drawn = [*(f"#tab-{name}:checked~#pane-{name}" for name in _pane_names())]
+    chosen = ",".join(f"#tab-{name}:checked~#pane-{name}" for name in panes)
     return (
         f":root{{color-scheme:light;{light}}}"
         f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}"
         f":root[data-theme=dark]{{color-scheme:dark;{dark}}}"
-        f"{_asset('report.css')}{theme_style()}{','.join(drawn)}{{display:block}}"
+        f"{_asset('report.css')}{theme_style()}{chosen + '{display:block}' if chosen else ''}"
         f"@media print{{:root:root:root{{color-scheme:light;{light}}}}}"
     )
-
-
-def _pane_names() -> list[str]:
-    from dermafuse.evaluation.figures.tables import FOREST_METRICS
-
-    return list(FOREST_METRICS)
 
 
 def _asset(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from dermafuse.evaluation.figures.make import Figure
-from dermafuse.evaluation.figures.tables import COLUMN_NAMES, FOREST_METRICS
+from dermafuse.evaluation.figures.tables import COLUMN_NAMES, forest_metrics
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.html import Cell, card, details, note, section, table
 
@@ -17,10 +17,11 @@ def subgroups(facts: Facts, figures: Mapping[str, Figure]) -> str:
     if not known:
         why = facts.show("@/notes/subgroups") if facts.get("@/notes/subgroups") else "Not computed."
         return section("subgroups", "Subgroups", card(note(why), wide=True))
-    drawn = [name for name in FOREST_METRICS if f"subgroups_{name}" in figures]
+    named = forest_metrics(facts.labels)
+    drawn = [name for name in named if f"subgroups_{name}" in figures]
     tabs = "".join(
         f'<input type="radio" name="forest" id="tab-{name}"{" checked" if number == 0 else ""}>'
-        f'<label for="tab-{name}">{escape(FOREST_METRICS[name])}</label>'
+        f'<label for="tab-{name}">{escape(named[name])}</label>'
         for number, name in enumerate(drawn)
     )
     plots = "".join(
@@ -35,11 +36,11 @@ def subgroups(facts: Facts, figures: Mapping[str, Figure]) -> str:
                 [
                     COLUMN_NAMES.get(column, column), value,
                     Cell(facts.show(f"{base}/n", ",d"), cell["n"], True),
-                    *(_subgroup_cell(facts, f"{base}/metrics/{name}", cell["withheld"]) for name in FOREST_METRICS),
+                    *(_subgroup_cell(facts, f"{base}/metrics/{name}", cell["withheld"]) for name in named),
                     _subgroup_cell(facts, f"{base}/metrics/ece", cell["withheld"]),
                 ]
             )  # fmt: skip
-    heads = ("group", "value", "images", *FOREST_METRICS.values(), "ECE")
+    heads = ("group", "value", "images", *named.values(), "ECE")
     words = (
         "Dots with 95 % intervals by bootstrap over lesions; red: worse than all other images, the interval of the gap "
         "excluding zero. A gap describes, it does not explain: groups differ in their mix of diagnoses, and with this "
