@@ -8,6 +8,7 @@ from PIL import Image
 
 from dermafuse.data.images import load_image, view
 from dermafuse.models.backbones import build_backbone
+from dermafuse.progress import Silent
 from dermafuse.runtime.engine import Engine
 from dermafuse.training.activations import ActivationStore
 from dermafuse.training.config import TrainConfig, resolve
@@ -130,3 +131,57 @@ def test_each_image_gets_as_many_views_as_asked_and_a_repeated_one_is_computed_o
     each = np.array([1, 2])
     np.testing.assert_array_equal(found.gather(each, 0), found.gather(each, 2))
     np.testing.assert_array_equal(found.gather(np.array([0])), found.gather(np.array([3])))
+
+
+def test_damaged_rows_are_computed_again_and_counted(folder: Path, tmp_path: Path) -> None:
+    config = settings()
+    key = store_key(plan_network(config))
+    paths = sorted(folder.glob("*.jpg"))
+    good = run(paths, ActivationStore(key, tmp_path / "store"), config)
+    before = good.table.gather(np.arange(6)).copy()
+    (data,) = (tmp_path / "store").glob("*/*.f16")
+    content = bytearray(data.read_bytes())
+    content[5] ^= 64
+    data.write_bytes(content)
+    found = run(paths, ActivationStore(key, tmp_path / "store"), config)
+    assert (found.computed, found.repaired) == (1, 1)
+    np.testing.assert_allclose(found.table.gather(np.arange(6)), before, rtol=1e-3, atol=1e-3)
+    again = run(paths, ActivationStore(key, tmp_path / "store"), config)
+    assert (again.computed, again.repaired) == (0, 0)
+
+
+def test_a_damaged_converted_front_is_converted_again_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DERMAFUSE_CACHE", str(tmp_path))
+    config = settings()
+    said: list[str] = []
+
+    class Listener(Silent):
+        def warn(self, text: str) -> None:
+            said.append(text)
+
+    front = front_file(plan_network(config), config, Listener())
+    wholes = {ending: front.with_suffix(ending).read_bytes() for ending in (".xml", ".xxh3", ".bin")}
+    for ending, whole in wholes.items():
+        damaged = bytearray(whole)
+        damaged[len(whole) // 2] ^= 1
+        front.with_suffix(ending).write_bytes(damaged)
+        with monkeypatch.context() as patch:
+            # Converting takes seconds: here that it is begun is enough.
+            patch.setattr("dermafuse.models.backbones.build_backbone", _stop)
+            with pytest.raises(StopIteration):
+                front_file(plan_network(config), config, Listener())
+        front.with_suffix(ending).write_bytes(whole)
+    assert len(said) == 3
+    assert all(str(front) in text and "again" in text for text in said)
+    front.with_suffix(".bin").write_bytes(bytes(damaged))
+    front_file(plan_network(config), config, Listener())
+    assert front.with_suffix(".bin").read_bytes() == wholes[".bin"]
+    said.clear()
+    front_file(plan_network(config), config, Listener())
+    assert said == []
+
+
+def _stop(*_: object, **__: object) -> None:
+    raise StopIteration

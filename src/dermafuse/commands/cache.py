@@ -35,4 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps([{**entry, "folder": str(entry["folder"])} for entry in found], indent=2))
     else:
         print(describe_stores(found, deleted=arguments.prune))
+        kept = [entry for entry in list_stores() if entry["in_use"]] if arguments.prune else []
+        if kept:
+            print(f"kept: {len(kept)} that a process is using now")
     return 0

@@ -6,38 +6,44 @@ segment of its own: a flat float16 file plus an index that lists the rows known 
 replaced atomically after the data is flushed; a process killed at any moment loses only what came after its
 last commit, and two processes cannot touch each other's files. A row is named by the content of its image
 file and the view, so a moved folder costs nothing and a replaced image is computed anew.
+
+Every row has a checksum, and is checked once before it is served; what is damaged counts as missing. While a store is
+open it is locked against pruning, and while it is filled, against a second process that would compute the same.
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-import threading
-import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from dermafuse.errors import OutputError
-from dermafuse.files import cache_folder, write_atomic, write_json
+from dermafuse.files import cache_folder, write_json
+from dermafuse.runtime.engine import bounded_map, cpu_count
+from dermafuse.training.segments import DATA, INDEX, ROW_ID, Segment, SegmentWriter, remove_orphans
+from dermafuse.training.store_lock import StoreLock
 
 #: Raised when the files of a store change meaning; old stores are then never read.
-STORE_FORMAT: Final = 1
+STORE_FORMAT: Final = 2
 
-#: A digest (16 bytes) and a view (1 byte), packed: one row of a store.
-ROW_ID: Final = np.dtype([("digest", "V16"), ("view", "u1"), ("slot", "<u8")])
+#: Digest of the image file, and view.
+RowName = tuple[bytes, int]
 
-#: Seconds between commits: what a killed run can lose.
-_COMMIT_EVERY: Final = 15.0
+#: Rows that one thread checks at a time.
+_ROWS_A_PART: Final = 2_000
+
+#: Bytes of a row from which on several threads check faster than one.
+_WORTH_A_THREAD: Final = 8_192
 
 #: Disk space left free on purpose, in bytes.
 _SPARE_BYTES: Final = 500_000_000
@@ -59,7 +65,11 @@ class StoreKey:
     @property
     def digest(self) -> str:
         """Return the name of the store's folder: 20 hexadecimal digits."""
-        text = json.dumps({**asdict(self), "format": STORE_FORMAT}, sort_keys=True)
+        return self.digest_of(STORE_FORMAT)
+
+    def digest_of(self, store_format: int) -> str:
+        """Return the same for the files of another format."""
+        text = json.dumps({**asdict(self), "format": store_format}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -78,11 +88,13 @@ class ActivationStore:
 
     def __init__(self, key: StoreKey, root: Path | None = None) -> None:
         self.key = key
-        self.folder = (root or stores_folder()) / f"{key.backbone}-{key.cut}-{key.digest}"
+        root = root or stores_folder()
+        self.folder = root / f"{key.backbone}-{key.cut}-{key.digest}"
+        self.outdated = root / f"{key.backbone}-{key.cut}-{key.digest_of(1)}"
         self.row_values = int(np.prod(key.shape))
         self.row_bytes = self.row_values * 2
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._hold = StoreLock(self.folder)
         except OSError as error:
             raise OutputError(
                 f"Cannot write the activation store {self.folder}: {error.strerror}; set DERMAFUSE_CACHE elsewhere."
@@ -90,34 +102,73 @@ class ActivationStore:
         described = self.folder / "key.json"
         if not described.exists():
             write_json(described, {**asdict(key), "format": STORE_FORMAT})
-        self._segments: dict[str, NDArray[np.float16]] = {}
-        self._where: dict[tuple[bytes, int], tuple[str, int]] = {}
+        remove_orphans(self.folder)
+        self._segments: dict[str, Segment] = {}
+        self._where: dict[RowName, tuple[str, int, int]] = {}
+        self._sound: set[RowName] = set()
+        self._bad: set[tuple[str, int]] = set()
         self.refresh()
 
     def refresh(self) -> None:
         """Read the indexes of all segments, those of other processes too."""
-        for index in sorted(self.folder.glob("*.index")):
-            entries = np.fromfile(index, dtype=ROW_ID)
-            name = index.stem
-            data = self.folder / f"{name}.f16"
+        for index in sorted(self.folder.glob(f"*{INDEX}")):
+            content = index.read_bytes()
+            entries = np.frombuffer(content[: len(content) // ROW_ID.itemsize * ROW_ID.itemsize], dtype=ROW_ID)
+            name, data = index.stem, index.with_suffix(DATA)
             # An index never names a row that was not flushed before; a shorter file means a damaged disk or
             # a file cut by hand: its rows are computed again rather than believed.
             held = data.stat().st_size // self.row_bytes if data.exists() else 0
             if held == 0:
                 continue
-            self._segments[name] = np.memmap(data, np.float16, "r", shape=(held, *self.key.shape))
-            for digest, view, slot in zip(
-                entries["digest"].tolist(), entries["view"].tolist(), entries["slot"].tolist(), strict=True
-            ):
-                if slot < held:
-                    self._where.setdefault((digest, view), (name, slot))
+            self._segments[name] = Segment(data, held, self.key.shape)
+            for digest, view, slot, check in entries.tolist():
+                if slot < held and (name, slot) not in self._bad:
+                    before = self._where.get((digest, view))
+                    if before is None or before[0] < name:
+                        self._where[digest, view] = (name, slot, check)
+                        self._sound.discard((digest, view))
         os.utime(self.folder)
 
-    def __contains__(self, row: tuple[bytes, int]) -> bool:
+    def __contains__(self, row: RowName) -> bool:
         return row in self._where
 
     def __len__(self) -> int:
         return len(self._where)
+
+    def check(self, wanted: Mapping[bytes, Sequence[int]]) -> int:
+        """Check the stored ones of the wanted rows that were not checked yet, and forget those that are damaged.
+
+        Returns:
+            How many are damaged: they count as missing now.
+        """
+        return self._check([(digest, view) for digest, views in wanted.items() for view in set(views)])
+
+    def _check(self, asked: list[RowName]) -> int:
+        new = [row for row in asked if row not in self._sound and row in self._where]
+        by_segment: dict[str, list[tuple[int, bytes, int, int]]] = {}
+        for digest, view in new:
+            name, slot, check = self._where[digest, view]
+            by_segment.setdefault(name, []).append((slot, digest, view, check))
+        parts = [
+            (name, entries[start : start + _ROWS_A_PART])
+            for name, entries in ((name, sorted(entries)) for name, entries in by_segment.items())
+            for start in range(0, len(entries), _ROWS_A_PART)
+        ]
+        damaged: list[RowName] = []
+
+        def look(part: tuple[str, list[tuple[int, bytes, int, int]]]) -> None:
+            damaged.extend(self._segments[part[0]].damaged(part[1]))
+
+        # Rows of pooled features are too small to share: threads would wait for Python's lock.
+        workers = min(cpu_count(), len(parts)) if self.row_bytes >= _WORTH_A_THREAD else 1
+        for _ in bounded_map(parts, look, workers=workers) if workers > 1 else map(look, parts):
+            pass
+        self._sound.update(new)
+        for row in damaged:
+            name, slot, _ = self._where.pop(row)
+            self._bad.add((name, slot))
+            self._sound.discard(row)
+        return len(damaged)
 
     def missing(self, wanted: Mapping[bytes, Sequence[int]]) -> list[bytes]:
         """Return the digests of which at least one of the wanted views is not stored, in order."""
@@ -132,26 +183,31 @@ class ActivationStore:
             counts: int64, how many of ``views``, from the first on, each entry has; ``None``: all.
 
         Raises:
-            KeyError: a row is not stored.
+            KeyError: a row is not stored, or damaged.
         """
-        names = sorted(self._segments)
-        number = {name: position for position, name in enumerate(names)}
         if counts is None:
             counts = np.full(len(digests), len(views), np.int64)
-        places = np.array(
-            [
-                (number[name], slot)
-                for digest, count in zip(digests, counts.tolist(), strict=True)
-                for name, slot in (self._where[digest, view] for view in views[:count])
-            ],
-            dtype=np.int64,
-        ).reshape(-1, 2)
+        asked = [
+            (digest, view) for digest, count in zip(digests, counts.tolist(), strict=True) for view in views[:count]
+        ]
+        if not self._sound.issuperset(asked):
+            self._check(asked)
+        names = sorted(self._segments)
+        number = {name: position for position, name in enumerate(names)}
+        found = [self._where[row] for row in asked]
+        places = np.array([(number[name], slot) for name, slot, _ in found], dtype=np.int64).reshape(-1, 2)
         first = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(digests)]
-        return RowTable([self._segments[name] for name in names], places, first, counts, self.key.shape)
+        return RowTable(
+            [self._segments[name].rows for name in names], places, first, counts, self.key.shape, self._hold
+        )
 
     def writer(self) -> SegmentWriter:
         """Return a writer of a new segment; use it as a context manager."""
-        return SegmentWriter(self)
+        return SegmentWriter(self.folder, self.row_values, self.refresh)
+
+    def filling(self, say: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from computing rows of this store while the block runs; wait for one that does."""
+        return self._hold.filling(say)
 
     def check_space(self, rows: int) -> None:
         """Refuse to start where the disk cannot hold ``rows`` more rows.
@@ -183,7 +239,9 @@ class RowTable:
         first: NDArray[np.int64],
         views: NDArray[np.int64],
         shape: tuple[int, ...],
+        hold: StoreLock | None = None,
     ) -> None:
+        self._hold = hold  # as long as there is a table, its store is in use
         self._segments = segments
         self._places = places  # (all rows, 2): segment, slot; the views of an entry stand together
         self._first = first  # (n,)
@@ -195,7 +253,9 @@ class RowTable:
 
     def subset(self, positions: NDArray[np.int64]) -> RowTable:
         """Return a table of some of the entries, in the order given; nothing is copied from disk."""
-        return RowTable(self._segments, self._places, self._first[positions], self.views[positions], self.shape)
+        return RowTable(
+            self._segments, self._places, self._first[positions], self.views[positions], self.shape, self._hold
+        )
 
     def gather(self, positions: NDArray[np.int64], views: NDArray[np.int64] | int = 0) -> NDArray[np.float16]:
         """Return float16 (n, \\*shape): entry ``positions[i]`` seen in its view ``views[i]``.
@@ -216,81 +276,6 @@ class RowTable:
             else:
                 out[mine] = source[slots]
         return out
-
-
-class SegmentWriter:
-    """Appends rows to one segment; what is committed survives a kill, what is not is never read."""
-
-    def __init__(self, store: ActivationStore) -> None:
-        self._store = store
-        self._name = f"{int(time.time()):x}-{uuid.uuid4().hex[:12]}"
-        self._data = store.folder / f"{self._name}.f16"
-        self._lock = threading.Lock()
-        self._next_slot = 0
-        self._done: list[tuple[bytes, int, int]] = []
-        self._committed = 0
-        self._last_commit = time.monotonic()
-        self._file = self._data.open("xb", buffering=0)
-
-    def __enter__(self) -> SegmentWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.commit()
-        finally:
-            self._file.close()
-        if self._committed == 0:
-            self._data.unlink(missing_ok=True)
-        self._store.refresh()
-
-    def add(self, digest: bytes, view: int, row: NDArray[Any]) -> None:
-        """Store one row (any float dtype; kept as float16). Safe to call from several threads.
-
-        Raises:
-            OutputError: the disk is full.
-            ArithmeticError: the row holds values that float16 cannot (beyond +-65504, or not a number).
-        """
-        with np.errstate(over="ignore"):
-            half = np.ascontiguousarray(row, dtype=np.float16).reshape(-1)
-        if half.size != self._store.row_values:
-            raise ValueError(f"a row of {half.size} values in a store of {self._store.row_values}")
-        if not np.isfinite(half).all():
-            raise ArithmeticError("an activation is beyond the range of float16; train with --set cache=false")
-        with self._lock:
-            self._append(half.tobytes())
-            self._done.append((digest, view, self._next_slot))
-            self._next_slot += 1
-            due = time.monotonic() - self._last_commit > _COMMIT_EVERY
-            if due:
-                self._last_commit = time.monotonic()
-        if due:
-            self.commit()
-
-    def _append(self, data: bytes) -> None:
-        # Plain writes, not a writable memory map: a full disk is then an error to report, not a bus error.
-        try:
-            written = self._file.write(data)
-            while written < len(data):
-                written += self._file.write(data[written:])
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise OutputError(
-                    f"The disk of {self._data.parent} is full; free some space (dermafuse cache --prune) or set "
-                    "DERMAFUSE_CACHE to a larger disk. What was computed is kept."
-                ) from error
-            raise
-
-    def commit(self) -> None:
-        """Flush the data, then publish the index of the rows flushed."""
-        with self._lock:
-            done = list(self._done)
-            if len(done) == self._committed:
-                return
-            self._committed = len(done)
-        os.fsync(self._file.fileno())
-        entries = np.array([(np.void(digest), view, slot) for digest, view, slot in done], dtype=ROW_ID)
-        write_atomic(self._data.with_suffix(".index"), entries.tobytes())
 
 
 def stores_folder() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,12 +35,14 @@ class Extraction:
         good: int64 positions in the list of paths whose image could be read, ascending.
         bad: position -> reason, for the others.
         computed: how many images went through the engine now (the others were in the store).
+        repaired: rows of the store that were damaged, and were computed again.
     """
 
     table: RowTable
     good: NDArray[np.int64]
     bad: dict[int, str]
     computed: int
+    repaired: int = 0
 
 
 def digest_files(paths: Sequence[Path]) -> tuple[list[bytes | None], dict[int, str]]:
@@ -75,10 +77,12 @@ def extract(
     counts: NDArray[np.int64] | None = None,
     changes: Sequence[ViewChange] = VIEW_CHANGES,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Extraction:
     """Make sure that every readable image has its rows in the store, and return access to them.
 
-    Only what the store lacks is computed; ``make_engine`` is not called where it lacks nothing. Memory is
+    Only what the store lacks, or holds damaged, is computed; ``make_engine`` is not called where it lacks nothing, and
+    of several processes that want the same rows one computes them. Memory is
     bounded by the number of threads, whatever the number of files. A killed or interrupted call keeps all
     rows committed so far.
 
@@ -92,6 +96,7 @@ def extract(
         counts: int64 (paths,), how many of ``views``, from the first on, each path gets; ``None``: all.
         changes: what random views change; the store's key must say so too.
         progress: told how many more images are done (those in the store count at once).
+        say: told a line where another process fills the store and this one waits for it.
 
     Raises:
         OutputError: the disk cannot hold the rows.
@@ -103,43 +108,70 @@ def extract(
     for digest, count in zip(digests, counts.tolist(), strict=True):
         if digest is not None and count > len(wanted.get(digest, ())):
             wanted[digest] = views[:count]
-    missing = set(store.missing(wanted))
-    first: dict[bytes, int] = {}
-    for position, digest in enumerate(digests):
-        if digest in missing:
-            first.setdefault(digest, position)
+    damaged = store.check(wanted)
     unreadable: dict[bytes, str] = {}
-    if progress is not None:
-        progress(len(paths) - len(first))
-    if first:
-        store.check_space(sum(len(set(wanted[digest])) for digest in first))
-        engine = make_engine()
-        with store.writer() as writer:
-
-            def compute(entry: tuple[bytes, int]) -> None:
-                digest, position = entry
-                try:
-                    image = load_image(paths[position], image_size)
-                except ImageError as error:
-                    unreadable[digest] = str(error)
-                    return
-                for number in dict.fromkeys(wanted[digest]):
-                    if (digest, number) in store:
-                        continue
-                    (rows, *_) = engine.infer(_seen(image, digest, number, changes)[np.newaxis])
-                    writer.add(digest, number, rows[0])
-
-            engine.map_threads(
-                first.items(),
-                compute,
-                on_done=progress,
-            )
+    computed = 0
+    if store.missing(wanted):
+        with store.filling(say):
+            store.refresh()  # what another process has computed meanwhile
+            damaged += store.check(wanted)
+            missing = set(store.missing(wanted))
+            first: dict[bytes, int] = {}
+            for position, digest in enumerate(digests):
+                if digest in missing:
+                    first.setdefault(digest, position)
+            if progress is not None:
+                progress(len(paths) - len(first))
+            if first:
+                store.check_space(sum(len(set(wanted[digest])) for digest in first))
+                ask = _Ask(paths, wanted, image_size, changes)
+                _compute(ask, first, store, make_engine(), unreadable, progress)
+            computed = len(first) - len(unreadable)
+    elif progress is not None:
+        progress(len(paths))
     for position, digest in enumerate(digests):
         if digest in unreadable:
             bad[position] = unreadable[digest]
     good = np.array([position for position in range(len(paths)) if position not in bad], dtype=np.int64)
     usable = [digest for position in good if (digest := digests[position]) is not None]
-    return Extraction(store.rows(usable, views, counts[good]), good, bad, len(first) - len(unreadable))
+    return Extraction(store.rows(usable, views, counts[good]), good, bad, computed, damaged)
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What is to be computed: images, the views of each digest, the side in pixels, what random views change."""
+
+    paths: Sequence[Path]
+    wanted: Mapping[bytes, Sequence[int]]
+    image_size: int
+    changes: Sequence[ViewChange]
+
+
+def _compute(
+    ask: _Ask,
+    first: Mapping[bytes, int],
+    store: ActivationStore,
+    engine: Engine,
+    unreadable: dict[bytes, str],
+    progress: Progress | None,
+) -> None:
+    """Add the rows that lack of each digest in ``first``; ``unreadable`` takes the images that cannot be read."""
+    with store.writer() as writer:
+
+        def compute(entry: tuple[bytes, int]) -> None:
+            digest, position = entry
+            try:
+                image = load_image(ask.paths[position], ask.image_size)
+            except ImageError as error:
+                unreadable[digest] = str(error)
+                return
+            for number in dict.fromkeys(ask.wanted[digest]):
+                if (digest, number) in store:
+                    continue
+                (rows, *_) = engine.infer(_seen(image, digest, number, ask.changes)[np.newaxis])
+                writer.add(digest, number, rows[0])
+
+        engine.map_threads(first.items(), compute, on_done=progress)
 
 
 def _seen(image: NDArray[Any], digest: bytes, number: int, changes: Sequence[ViewChange]) -> NDArray[Any]:

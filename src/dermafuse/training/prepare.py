@@ -213,6 +213,11 @@ def _load_images(
     bad_rows: list[dict[str, str]] = []
     computed = 0
     store = ActivationStore(store_key(plan)) if plan.cached else None
+    if store is not None and not len(store) and store.outdated.is_dir():
+        report.say(
+            f"{store.outdated} is of an earlier version, whose rows have no checksums: they are computed again "
+            "(dermafuse cache --prune deletes what is not in use)."
+        )
     engine: Engine | None = None
 
     def make_engine() -> Engine:
@@ -236,8 +241,10 @@ def _load_images(
                 found = extract(
                     paths, store, make_engine,
                     image_size=plan.image_size, views=views, counts=counts, changes=config.view_changes,
-                    progress=advance,
+                    progress=advance, say=report.say,
                 )  # fmt: skip
+            if found.repaired:
+                report.warn(f"{found.repaired:,} stored activations were damaged; they were computed again.")
             readable[name], bad = found.good, found.bad
             images[name], computed = found.table, computed + found.computed
         for position, reason in sorted(bad.items()):
