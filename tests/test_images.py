@@ -162,16 +162,68 @@ def test_sixteen_bit_grey_keeps_its_high_byte(kind: str) -> None:
     assert np.array_equal(load_image(ramp, 64), result)
 
 
-def test_sixteen_bit_colour_png_keeps_its_high_byte() -> None:
-    colour = np.random.default_rng(0).integers(0, 65536, (6, 5, 3)).astype(">u2")
-    rows = b"".join(b"\0" + row.tobytes() for row in colour)
+def deep_png(values: np.ndarray) -> bytes:
+    """A 16-bit PNG of grey (h, w), RGB (h, w, 3) or RGBA (h, w, 4): Pillow writes no colour ones."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    header = struct.pack(">IIBBBBB", 5, 6, 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert close(load_image(png, 64), load_image(colour.astype(np.uint16), 64), 0)
+    kind = 0 if values.ndim == 2 else {3: 2, 4: 6}[values.shape[2]]
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def deep_tiff(values: np.ndarray, bits: int = 16, photometric: int = 1) -> bytes:
+    """An uncompressed little-endian TIFF of grey (h, w) or RGB (h, w, 3) with 12 or 16 bits a channel."""
+    height, width = values.shape[:2]
+    channels = 1 if values.ndim == 2 else 3
+    if bits == 16:
+        body = values.astype("<u2").tobytes()
+    else:
+        pairs = values.reshape(-1, 2).astype(int)
+        a, b = pairs[:, 0], pairs[:, 1]
+        body = np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], axis=1).astype(np.uint8).tobytes()
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, bits), (259, 3, 1, 1)]
+    tags += [(262, 3, 1, photometric if channels == 1 else 2), (273, 4, 1, 400), (277, 3, 1, channels)]
+    tags += [(278, 3, 1, height), (279, 4, 1, len(body))]
+    if channels == 3:
+        tags[2] = (258, 3, 3, 300)  # three values do not fit the entry: they stand at byte 300
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = head.ljust(300, b"\0") + struct.pack("<3H", bits, bits, bits)
+    return head.ljust(400, b"\0") + body
+
+
+def test_sixteen_bit_colour_png_keeps_its_high_byte() -> None:
+    colour = np.random.default_rng(0).integers(0, 65536, (6, 5, 3)).astype(np.uint16)
+    assert close(load_image(deep_png(colour), 64), load_image(colour, 64), 0)
+
+
+@pytest.mark.parametrize("channels", [None, 3, 4])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_fewer_bits_in_sixteen_are_refused_instead_of_read_as_nearly_black(bits: int, channels: int | None) -> None:
+    shape = (8, 6) if channels is None else (8, 6, channels)
+    values = np.random.default_rng(0).integers(0, 1 << bits, shape).astype(np.uint16)
+    if channels == 4:
+        values[:, :, 3] = 65535
+        values[0, 0] = (65535, 65535, 65535, 0)  # what lies behind full transparency is no light
+    sources = [deep_png(values), values, Image.open(io.BytesIO(deep_png(values)))]
+    for source in [*sources, *([] if channels == 4 else [deep_tiff(values)])]:
+        assert "nearly black; spread its values over the whole range" in refusal(source)
+
+
+def test_twelve_bit_tiff_says_its_range_and_is_read_by_it() -> None:
+    values = np.linspace(0, 4095, 64 * 64).astype(np.uint16).reshape(64, 64)
+    expected = np.repeat((values >> 4).astype(np.uint8)[:, :, None], 3, 2)
+    assert np.array_equal(load_image(deep_tiff(values, bits=12), 64), expected)
+
+
+def test_a_sixteen_bit_tiff_in_which_zero_is_white_is_not_a_negative() -> None:
+    values = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    read = load_image(deep_tiff(values, photometric=0), 64)
+    assert np.array_equal(read, 255 - load_image(deep_tiff(values), 64))
+    assert read[0, 0, 0] == 255
 
 
 def test_thirty_two_bit_pixels_are_refused() -> None:

@@ -5,7 +5,8 @@ What is decided here, once, for training, caching, prediction and serving alike:
 * The format is told by content, never by the file's name: JPEG, PNG, BMP, TIFF and WebP are read.
 * The pixel ceiling is checked in the header, before any pixel is decoded.
 * Animated and multi-page files: the first frame is the image.
-* Transparent pixels are laid over white. 16-bit channels keep their high byte. Colour profiles are ignored.
+* Transparent pixels are laid over white. Colour profiles are ignored. 16-bit channels keep their high byte, and are
+  refused where they hold fewer bits than that (12-bit data would be nearly black).
 * A JPEG whose data libjpeg finds fault with is refused: a damaged lesion must not be diagnosed.
 """
 
@@ -44,6 +45,8 @@ _REFUSED = (
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000"),
 )
 _ORIENTATION_TAG = 0x0112
+_PHOTOMETRIC_TAG = 0x0106
+_QUARTER = 1 << 14
 #: A progressive JPEG costs one pass over the image a scan; ordinary ones have about ten.
 _MAX_SCANS = 100
 #: Junk between the last scan and the end marker, which some cameras write: every pixel was read by then.
@@ -157,25 +160,54 @@ def _decode_other(kind: str, data: bytes, max_pixels: int, name: str) -> tuple[P
 def to_rgb(image: Image.Image, name: str) -> Pixels:
     """Turn a Pillow image of any mode into uint8 RGB (height, width, 3): transparency over white.
 
-    16-bit grey keeps its high byte (as Pillow does with 16-bit colour).
+    Of 16 bits a channel the high byte counts (so Pillow does with colour), of 12 bits the high eight.
 
     Raises:
-        ImageError: the mode has no defined range (32-bit integer or float) or no way to RGB (LAB).
+        ImageError: the mode has no defined range (32-bit integer or float) or no way to RGB (LAB); or 16-bit
+            channels of which only the low bits are used.
     """
-
+    stored = str([part[3] for part in getattr(image, "tile", [])[:1]])  # how a file has its channels; gone once loaded
     image.load()
     if image.mode.startswith("I;16"):
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        bits = 12 if "I;12" in stored else 16
+        grey = np.asarray(image)
+        high = high_bytes(grey, name) if bits == 16 else (grey >> 4).astype(np.uint8)
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0:  # a TIFF in which 0 is white: Pillow leaves it so
+            high = 255 - high
+        return np.repeat(high[:, :, None], 3, axis=2)
     if image.mode in ("I", "F", "LAB"):
-        what = "LAB" if image.mode == "LAB" else "32-bit"
+        what = "LAB" if image.mode == "LAB" else "32-bit or signed" if ";16" in stored else "32-bit"
         raise ImageError(f"{name} has {what} pixels; save it with 8-bit RGB pixels.")
+    if ";16" in stored and image.mode.startswith("RGB"):
+        _refuse_dark(np.asarray(image), _QUARTER >> 8, name)
     if image.mode == "La":
         image = image.convert("LA")
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def high_bytes(channels: npt.NDArray[np.uint16], name: str) -> Pixels:
+    """Return the high byte of 16-bit channels, of the same shape.
+
+    Raises:
+        ImageError: none reaches a quarter of the range. No lit photograph is so dark: these are a camera's 10, 12 or
+            14 bits (or eight) in 16, of which the range is not known, and they would be read as nearly black.
+    """
+    _refuse_dark(channels, _QUARTER, name)
+    return (channels >> 8).astype(np.uint8)
+
+
+def _refuse_dark(channels: npt.NDArray[np.integer[Any]], quarter: int, name: str) -> None:
+    """Refuse an image (height, width) or (height, width, channels) that nowhere reaches ``quarter`` but in alpha."""
+    if channels.ndim == 3 and channels.shape[2] == 4:
+        channels = channels[channels[:, :, 3] > 0][:, :3]
+    if channels.size and int(channels.max()) < quarter:
+        raise ImageError(
+            f"{name} has 16 bits a channel but no value above a quarter of their range, as 10-, 12- or 14-bit data "
+            "have, and would be read as nearly black; spread its values over the whole range, or save it with 8 bits."
+        )
 
 
 def webp_size(data: bytes) -> tuple[int, int]:

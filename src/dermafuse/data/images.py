@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse.data.image_formats import Pixels, check_pixels, decode, exif_orientation, to_rgb
+from dermafuse.data.image_formats import Pixels, check_pixels, decode, exif_orientation, high_bytes, to_rgb
 from dermafuse.errors import ConfigError, ImageError
 from dermafuse.files import open_regular
 
@@ -52,8 +52,9 @@ def load_image(
     Args:
         source: a path; the bytes of a file; a Pillow image; or an array (height, width), (height, width, 1),
             (height, width, 3) RGB or (height, width, 4) RGBA of uint8 or uint16 (of which the high byte
-            counts). Files may be JPEG, PNG, BMP, TIFF or WebP, told by content whatever their name; of several
-            frames the first is used; EXIF orientation is applied; transparency is laid over white.
+            counts; refused where none reaches a quarter of the range, as 12-bit data do not). Files may be JPEG,
+            PNG, BMP, TIFF or WebP, told by content whatever their name; of several frames the first is used; EXIF
+            orientation is applied; transparency is laid over white.
         size: side of the square, 1..4096. Both axes are stretched to it (bilinear; antialiased where they
             shrink).
         max_pixels: refuse images with more pixels than this, before decoding them.
@@ -120,7 +121,7 @@ def _from_array(array: npt.NDArray[Any], max_pixels: int, name: str) -> Pixels:
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
         raise ImageError(f"{name} has shape {shape}; (height, width) or (height, width, 1, 3 or 4) is expected.")
     if array.dtype == np.uint16:
-        array = array >> 8
+        array = high_bytes(array, name)
     elif array.dtype != np.uint8:
         raise ImageError(f"{name} has values of type {array.dtype}; uint8 (0..255) or uint16 is expected.")
     check_pixels(shape[1], shape[0], max_pixels, name)
