@@ -16,9 +16,10 @@ from dermafuse.errors import DataError
 from dermafuse.evaluation.checks.data_checks import CHECKS, check_data
 from dermafuse.evaluation.checks.df005_missing_metadata import association
 from dermafuse.evaluation.checks.findings import Finding
+from dermafuse.evaluation.checks.given import MAX_BAD
 from dermafuse.evaluation.checks.image_facts import ImageFacts
 from dermafuse.labels import LabelSet
-from dermafuse.training.config import resolve
+from dermafuse.training.config import TrainConfig, resolve
 from dermafuse.training.recipes import RECIPES, against_imbalance
 
 N = 200
@@ -249,6 +250,18 @@ def test_df010_names_lesions_with_two_diagnoses() -> None:
 def test_df011_counts_rows_without_an_image() -> None:
     skipped = pd.DataFrame({"image_id": ["X1"], "path": [""], "reason": ["no file"]})
     assert finding("DF011", records(skipped=skipped)).data["rows"] == 1
+
+
+def test_missing_and_broken_images_count_together_towards_the_share_that_stops_training() -> None:
+    skipped = pd.DataFrame({"image_id": ["X1", "X2"], "path": ["", ""], "reason": ["no file"] * 2})
+    one_broken = facts(unreadable={7: "I0007.jpg is cut off."})
+    for code in ("DF006", "DF011"):
+        found = finding(code, records(skipped=skipped), images=one_broken)
+        assert found.severity == "error"
+        assert "Training will stop: 3 of 202 rows (1.5 %) cannot be used" in found.explanation
+        assert "(2 without an image file, 1 broken), more than max_bad = 0.01" in found.explanation
+    assert finding("DF011", records(skipped=skipped), images=facts()).severity == "warning"
+    assert TrainConfig.model_fields["max_bad"].default == MAX_BAD
 
 
 def test_findings_come_with_the_most_serious_first_and_a_code_of_the_known_form() -> None:

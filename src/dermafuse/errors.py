@@ -35,9 +35,35 @@ class BundleError(DermafuseError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` (with a leading space) for the closest known name, else ``""``."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    """Return ``" Did you mean 'x'?"`` (with a leading space) for the closest known name, else ``""``.
+
+    Case does not matter. Of names that are as close, the one with the same letters in another order (``lable``:
+    ``label``, not ``table``), then the one that begins alike, is meant.
+    """
+    names = {other.lower(): other for other in reversed(list(known))}
+    word = name.lower()
+
+    def distance(other: str) -> tuple[int, bool, bool]:
+        return _edits(word, other), sorted(word) != sorted(other), word[:1] != other[:1]
+
+    close = difflib.get_close_matches(word, names, n=5, cutoff=0.6)
+    close = close or [other for other in names if len(word) > 3 and word in other]
+    return f" Did you mean '{names[min(close, key=distance)]}'?" if close else ""
+
+
+def _edits(one: str, other: str) -> int:
+    """Return how many letters to insert, remove, replace or swap with their neighbour (optimal string alignment)."""
+    before: list[int] = []
+    above = list(range(len(other) + 1))
+    for i, a in enumerate(one, start=1):
+        row = [i]
+        for j, b in enumerate(other, start=1):
+            cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before, above = above, row
+    return above[-1]
 
 
 def examples(items: Iterable[object], total: int | None = None, limit: int = 3) -> str:

@@ -50,7 +50,8 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
     notes = [*rows.notes, *_malignant_note(told, path)]
     keep = _kept_rows(raw, text.get(SPLIT), told, notes, labelled=labelled)
     ids = [name for name, stays in zip(every, keep, strict=True) if stays]
-    check_image_ids(image_ids(ids), table)
+    shown = image_ids(ids)
+    check_image_ids(shown, table)
     frame = frame[keep].reset_index(drop=True)
     records = assemble(
         Draft(
@@ -64,7 +65,7 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
             },
             numbers={
                 feature: parse_numbers(
-                    list(frame[column[name]]), image_ids(ids), name, table, AGE_RANGE if feature == "age" else None
+                    list(frame[column[name]]), shown, name, table, AGE_RANGE if feature == "age" else None, notes
                 )
                 for feature, name in told.numeric.items()
             },

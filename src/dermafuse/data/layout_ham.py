@@ -77,7 +77,7 @@ def read_ham(table: Path, found: Scan, root: Path, *, labelled: bool) -> Records
             "dx_type": optional_text(column.get("dx_type", blank)),
             "source": optional_text(column.get("dataset", blank)),
         },
-        numbers={"age": parse_numbers(column["age"], ids, "age", table, AGE_RANGE)},
+        numbers={"age": parse_numbers(column["age"], ids, "age", table, AGE_RANGE, notes)},
         notes=notes,
     )
     dataverse = "dataset" in present or table.suffix.lower() != ".csv"

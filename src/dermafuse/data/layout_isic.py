@@ -140,7 +140,7 @@ def read_isic(layout: str, found: Scan, root: Path, *, labelled: bool) -> Record
     if has_metadata:
         ages = [value or "" for value in _column(facts, "age_approx", ids)]
         table = next(path for path in facts if "age_approx" in _lower(facts[path]))
-        draft.numbers = {"age": parse_numbers(ages, ids, "age_approx", table, AGE_RANGE)}
+        draft.numbers = {"age": parse_numbers(ages, ids, "age_approx", table, AGE_RANGE, notes)}
         sexes = mapped((value or "" for value in _column(facts, "sex", ids)), {})
         sites = _sites(_column(facts, "anatom_site_general", ids), notes)
         draft.text = {**draft.text, "sex": sexes, "localization": sites}

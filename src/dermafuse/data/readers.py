@@ -114,6 +114,8 @@ def _state(found: Scan, root: Path) -> str:
     if found.others and not found.tables:
         names = examples([str(path.relative_to(root)) for path in found.others])
         return f"holds {len(found.images):,} images and a table that is no text ({names}: save it as 'CSV UTF-8' first)"
+    if found.tables and all(path.name.lower().startswith("hmnist") for path in found.tables):
+        return "holds hmnist tables, which are shrunken pixels; the images and HAM10000_metadata.csv are needed"
     if found.tables:
         names = examples([str(path.relative_to(root)) for path in found.tables])
         return f"holds {len(found.images):,} images and no table of a known layout (found {names})"

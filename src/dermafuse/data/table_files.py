@@ -33,14 +33,14 @@ _SHEET: Final = "open it there and save that sheet as 'CSV UTF-8'"
 _OTHER: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"PK\x03\x04", "an Excel or LibreOffice workbook (or another ZIP)", _SHEET),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", _SHEET),
-    (b"\x1f\x8b", "a gzip", "unpack it"),
-    (b"PAR1", "a Parquet", "save it as CSV"),
-    (b"SQLite format 3", "a SQLite", "save the table as CSV"),
-    (b"%PDF", "a PDF", "save the table as CSV"),
-    (b"{", "a JSON", "save it as CSV"),
-    (b"<", "an HTML or XML", "save it as CSV"),
-    (b"\x89PNG", "a PNG", "name a CSV"),
-    (b"\xff\xd8\xff", "a JPEG", "name a CSV"),
+    (b"\x1f\x8b", "a gzip file", "unpack it"),
+    (b"PAR1", "a Parquet file", "save it as CSV"),
+    (b"SQLite format 3", "a SQLite file", "save the table as CSV"),
+    (b"%PDF", "a PDF file", "save the table as CSV"),
+    (b"{", "a JSON file", "save it as CSV"),
+    (b"<", "an HTML or XML file", "save it as CSV"),
+    (b"\x89PNG", "a PNG file", "choose a CSV"),
+    (b"\xff\xd8\xff", "a JPEG file", "choose a CSV"),
 )
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -181,7 +181,7 @@ def _tidy_all(cells: list[str]) -> tuple[list[str], bool]:
 def _looked_at(path: Path, encoding: str, notes: list[str]) -> TableFile:
     with _text(path, encoding) as stream:
         sample = _sample(stream)
-    if not any(line.strip() for line in sample):
+    if not any(tidy(line).strip(' \t"' + "".join(DELIMITERS)) for line in sample):
         raise DataError(f"{path} is empty; it needs a line of column names and one row an image.")
     if len(sample[0]) >= _MAX_LINE:
         raise DataError(f"{path} is no text table: its first line has no end; name a CSV.")
@@ -223,7 +223,7 @@ def _encoding(path: Path, *, whole: bool) -> tuple[str, list[str]]:
         bare = start.removeprefix(codecs.BOM_UTF8).lstrip()
         for magic, what, remedy in _OTHER:
             if bare.startswith(magic):
-                raise DataError(f"{path} is {what} file, not a text table; {remedy}, and name that file.")
+                raise DataError(f"{path} is {what}, not a text table; {remedy}, and name that file.")
         for mark, codec in _BOMS:
             if start.startswith(mark) and codec != "utf-8-sig":
                 return codec, []

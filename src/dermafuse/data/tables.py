@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.data.table_files import open_table
-from dermafuse.data.values import AGE_RANGE, written_number
+from dermafuse.data.values import AGE_RANGE, is_open_range, why_no_number, written_number
 from dermafuse.data.words import MISSING, says_nothing
 from dermafuse.errors import DataError, examples, nearest
 
@@ -66,7 +66,7 @@ def find_columns(frame: pd.DataFrame, wanted: Sequence[str], path: Path) -> dict
         there = examples([str(name) for name in frame.columns], limit=12)
         raise DataError(
             f"{path} has no column '{missing[0]}' (it has {there}); rename or add it."
-            f"{nearest(missing[0].lower(), spelling)}"
+            f"{nearest(missing[0], spelling.values())}"
         )
     return {name: name if name in frame.columns else spelling[name.lower()] for name in wanted}
 
@@ -119,7 +119,12 @@ def check_labels(labels: Sequence[str | None], ids: Sequence[str], classes: Sequ
 
 
 def parse_numbers(
-    values: Sequence[str], ids: Sequence[str], name: str, path: Path, limits: tuple[float, float] | None = None
+    values: Sequence[str],
+    ids: Sequence[str],
+    name: str,
+    path: Path,
+    limits: tuple[float, float] | None = None,
+    notes: list[str] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return a numeric column as float64; `MISSING` cells and ``unknown`` become NaN (`written_number` reads the rest).
 
@@ -129,6 +134,7 @@ def parse_numbers(
         name: the column's name, for the message.
         path: the table, for the message.
         limits: smallest and largest value allowed, or ``None``.
+        notes: where to say which values are not quite what the table has.
 
     Raises:
         DataError: a cell is not a finite number or lies outside ``limits``; first examples and the count.
@@ -136,13 +142,16 @@ def parse_numbers(
     numbers = np.full(len(values), np.nan)
     bad: list[str] = []
     outside: list[str] = []
+    ranges: list[str] = []
     for row, text in enumerate(values):
         if says_nothing(text):
             continue
         number = written_number(text)
         if number is None or not math.isfinite(number):
-            bad.append(f"'{text}' of {ids[row]}")
+            bad.append(f"'{text}' of {ids[row]}{'' if bad else why_no_number(text)}")
             continue
+        if not text[-1:].isdigit() or not text[:1].isdigit():
+            ranges += [text] if is_open_range(text) else []
         if limits and not limits[0] <= number <= limits[1]:
             outside.append(f"{text} of {ids[row]}")
         numbers[row] = number
@@ -155,5 +164,10 @@ def parse_numbers(
         raise DataError(
             f"{path}: {len(outside):,} value(s) of '{name}' lie outside {limits[0]:g} to {limits[1]:g} "
             f"({examples(outside)}); mend them or leave them empty."
+        )
+    if ranges and notes is not None:
+        notes.append(
+            f"{len(ranges):,} value(s) of '{name}' are open ranges, of which the lower end counts "
+            f"({examples(dict.fromkeys(ranges))})."
         )
     return numbers

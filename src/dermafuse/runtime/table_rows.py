@@ -158,7 +158,7 @@ class TableReader:
             if column.lower() not in positions:
                 raise DataError(
                     f"{self.table} has no column '{column}' (it has {examples(header, limit=12)}); "
-                    f"name another.{nearest(column.lower(), positions)}"
+                    f"name another.{nearest(column, header)}"
                 )
         choices = [image_column.lower()] if image_column else list(IMAGE_COLUMNS)
         image = next((positions[name] for name in choices if name in positions), None)

@@ -6,13 +6,10 @@ from typing import Final
 
 from dermafuse.errors import examples
 from dermafuse.evaluation.checks.findings import Finding
-from dermafuse.evaluation.checks.given import Given, share
+from dermafuse.evaluation.checks.given import Given, share, too_many_unusable
 
 CODE: Final = "DF006"
 TITLE: Final = "Image files that cannot be read"
-
-#: Share from which training refuses to start by default.
-_TOO_MANY: Final = 0.01
 
 
 def check(given: Given) -> Finding | None:
@@ -28,9 +25,9 @@ def check(given: Given) -> Finding | None:
     return Finding(
         CODE,
         TITLE,
-        "error" if len(bad) > _TOO_MANY * n else "warning",
+        "error" if (stop := too_many_unusable(given)) else "warning",
         f"{len(bad):,} of {n:,} images ({share(len(bad), n)}) cannot be used: "
-        f"{examples([row['reason'].rstrip('.') for row in rows], limit=2)}.",
+        f"{examples([row['reason'].rstrip('.') for row in rows], limit=2)}.{stop}",
         "Download these files again, or take their rows out of the table.",
         {"images": rows},
     )

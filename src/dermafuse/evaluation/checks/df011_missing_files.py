@@ -6,12 +6,10 @@ from typing import Final
 
 from dermafuse.errors import examples
 from dermafuse.evaluation.checks.findings import Finding
-from dermafuse.evaluation.checks.given import Given, share
+from dermafuse.evaluation.checks.given import Given, share, too_many_unusable
 
 CODE: Final = "DF011"
 TITLE: Final = "Rows without an image file"
-
-_TOO_MANY: Final = 0.01
 
 
 def check(given: Given) -> Finding | None:
@@ -24,9 +22,9 @@ def check(given: Given) -> Finding | None:
     return Finding(
         CODE,
         TITLE,
-        "error" if len(ids) > _TOO_MANY * total else "warning",
+        "error" if (stop := too_many_unusable(given)) else "warning",
         f"{len(ids):,} of {total:,} rows of the table ({share(len(ids), total)}) could not be used, mostly because "
-        f"their image file is not there ({examples(ids)}).",
+        f"their image file is not there ({examples(ids)}).{stop}",
         "Complete the download: a part of the images may be missing.",
         {"image_ids": ids[:100], "rows": len(ids)},
     )

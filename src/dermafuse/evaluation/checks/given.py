@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy.typing as npt
 import pandas as pd
@@ -14,6 +14,9 @@ from dermafuse.data.splits import Split
 from dermafuse.data.words import Words
 from dermafuse.evaluation.checks.image_facts import ImageFacts
 from dermafuse.progress import Reporter, Silent
+
+#: Share of unusable rows above which training stops (``max_bad``), unless it is told another.
+MAX_BAD: Final = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,22 @@ class Given:
     def features(self) -> tuple[str, ...]:
         """Clinical features that come with the images."""
         return (*self.records.numeric, *self.records.categorical)
+
+
+def too_many_unusable(given: Given) -> str:
+    """Return a sentence, with a leading blank, where training would stop, else ``""``.
+
+    Rows without an image and images that are broken count together there (``max_bad``).
+    """
+    broken = 0 if given.images is None else len(given.images.unreadable)
+    missing = len(given.records.skipped)
+    total = len(given.records) + missing
+    if broken + missing <= MAX_BAD * total:
+        return ""
+    return (
+        f" Training will stop: {broken + missing:,} of {total:,} rows ({share(broken + missing, total)}) cannot be "
+        f"used ({missing:,} without an image file, {broken:,} broken), more than max_bad = {MAX_BAD:g} allows."
+    )
 
 
 def share(part: int, whole: int) -> str:
