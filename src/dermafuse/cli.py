@@ -8,14 +8,27 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dermafuse import __version__
-from dermafuse.commands import cache, check, compare, demo, evaluate, explain, export, predict, release, report, train
+from dermafuse.commands import (
+    cache,
+    check,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    export,
+    init,
+    predict,
+    release,
+    report,
+    train,
+)
 from dermafuse.commands.parsing import VerbParser
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.endings import Terminated, drop_stdout, outside_fault, signals_as_interrupts
 from dermafuse.errors import DermafuseError
 from dermafuse.printable import plain, usable_streams
 
-VERBS = (check, train, evaluate, compare, report, predict, explain, export, release, cache, demo)
+VERBS = (init, check, train, evaluate, compare, report, predict, explain, export, release, cache, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

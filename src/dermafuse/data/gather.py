@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from dermafuse.data.description import FOLDER_IMAGE, Join, TableDescription
+from dermafuse.data.image_names import image_ids
 from dermafuse.data.scan import IMAGE_SUFFIXES, Scan, image_files, scan
 from dermafuse.data.tables import find_columns, read_table, text_column
 from dermafuse.errors import DataError, examples
@@ -85,7 +86,7 @@ def _from_folders(told: TableDescription, home: Path) -> Gathered:
             f"{tops[0]} holds {len(places):,} images, none of them in {' / '.join(told.folders)} folders; "
             "check `images` and `folders`."
         )
-    ids = _folder_ids([inner for _, inner in deep])
+    ids = image_ids([inner.as_posix() for _, inner in deep])
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if twice:
         raise DataError(f"{tops[0]}: {len(twice):,} image name(s) stand twice ({examples(twice)}); rename one of each.")
@@ -100,12 +101,6 @@ def _from_folders(told: TableDescription, home: Path) -> Gathered:
     images = dict(zip(ids, (file for file, _ in deep), strict=True))
     frame = pd.DataFrame({FOLDER_IMAGE: text_column(ids), **columns})
     return Gathered(frame, FOLDER_IMAGE, Scan(images=images), tops[0], notes)
-
-
-def _folder_ids(paths: list[Path]) -> list[str]:
-    """Return an id a file: its name without suffix, with the folders in front where several files have that name."""
-    often = Counter(inner.stem for inner in paths)
-    return [inner.stem if often[inner.stem] == 1 else "__".join((*inner.parts[:-1], inner.stem)) for inner in paths]
 
 
 def _joined(rows: Gathered, join: Join, path: Path) -> Gathered:

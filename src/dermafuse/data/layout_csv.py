@@ -29,7 +29,15 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
         ConfigError: see `read_description`.
         DataError: see `dermafuse.data.readers.read_dataset`.
     """
-    told = read_description(path)
+    return read_described(read_description(path), path, labelled=labelled)
+
+
+def read_described(told: TableDescription, path: Path, *, labelled: bool) -> Records:
+    """Read what a description says; ``path`` is the TOML file that it stands in, or is to stand in.
+
+    Raises:
+        DataError, ConfigError: as `read_csv`.
+    """
     if labelled and not told.label:
         raise ConfigError(f"{path}: the key 'label' is missing; name the column of the diagnosis.")
     rows = gather(told, path)
@@ -37,7 +45,7 @@ def read_csv(path: Path, *, labelled: bool) -> Records:
     column = find_columns(frame, _wanted(told), table)
     every = [str(name) for name in frame[rows.image]]
     raw: list[str | None] = [None] * len(frame)
-    if set(told.label) <= column.keys():
+    if told.label and set(told.label) <= column.keys():
         # A blank is refused with all the others, after rows were dropped.
         raw = _raw_labels(frame, [column[name] for name in told.label], every, table)
     known = {feature: mapping(words) for feature, words in told.values.items() if feature in told.categorical}

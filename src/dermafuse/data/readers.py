@@ -62,19 +62,32 @@ def read_dataset(root: Path, *, labelled: bool = True) -> Records:
     if (root / DESCRIPTION).is_file():
         return read_csv(root / DESCRIPTION, labelled=labelled)
     found = scan([root])
+    records = read_known_layout(found, root, labelled=labelled)
+    if records is None:
+        raise DataError(
+            f"{root} {_state(found, root)}; expected is {_KNOWN} (`dermafuse init {root}` writes one where it can)."
+        )
+    return records
+
+
+def read_known_layout(found: Scan, root: Path, *, labelled: bool) -> Records | None:
+    """Read a folder that needs no description; ``None`` where it is in no such layout.
+
+    Raises:
+        DataError: as `read_dataset`.
+    """
     found = replace(found, tables=_without_copies(found.tables))
     named, alike = ham_tables(found.tables)
     one_hot = [path for path in isic_tables(found) if path not in alike]
     if not named and not alike:
         isic = find_isic(found)
-        if isic is None:
-            raise DataError(f"{root} {_state(found, root)}; expected is {_KNOWN}.")
-        return read_isic(isic, found, root, labelled=labelled)
+        return None if isic is None else read_isic(isic, found, root, labelled=labelled)
     fitting = named or [*alike, *one_hot]
     if len(fitting) > 1:
         raise DataError(
             f"{root} holds {len(fitting)} tables that could be meant ({_names(fitting, root)}); keep one there, or add "
-            f'a {DESCRIPTION} that says which: table = "{fitting[0].relative_to(root).as_posix()}", image, label, ...'
+            f'a {DESCRIPTION} that says which: table = "{fitting[0].relative_to(root).as_posix()}", image, label, ... '
+            f"(`dermafuse init {fitting[0]}` writes one)."
         )
     records = read_ham(fitting[0], found, root, labelled=labelled)
     left = [*alike, *one_hot] if named else []
