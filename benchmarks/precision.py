@@ -29,9 +29,10 @@ def main() -> None:
     from dermafuse.evaluation.metrics import evaluate_predictions
     from dermafuse.models.classifier import HeadSpec
     from dermafuse.runtime.temperature import apply
+    from dermafuse.training.first_look import choose_split
     from dermafuse.training.fit import fit, predict_logits
     from dermafuse.training.networks import plan_network, trainable_model
-    from dermafuse.training.prepare import choose_split, prepare
+    from dermafuse.training.prepare import prepare
 
     records = read_dataset(arguments.data)
     data, models = {}, {}

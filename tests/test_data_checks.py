@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dermafuse.data.description import group_word
 from dermafuse.data.records import COLUMNS, Records, summarize
 from dermafuse.data.splits import Split
 from dermafuse.data.words import Words
@@ -275,3 +276,31 @@ def test_findings_come_with_the_most_serious_first_and_a_code_of_the_known_form(
     assert len(set(severities)) == 3
     with pytest.raises(DataError, match="DF and three digits"):
         Finding("X1", "t", "info", "e", "a")
+
+
+def test_a_patient_with_two_diagnoses_is_no_contradiction() -> None:
+    pairs = [f"P{i // 2}" for i in range(N)]
+    assert "DF010" in check_data(records(lesion_id=pairs, group="patient")).passed
+    unsure = finding("DF010", records(lesion_id=pairs, group="group"))
+    assert unsure.severity == "info"
+    assert "group(s)" in unsure.explanation
+    assert finding("DF010", records(lesion_id=pairs)).severity == "warning"
+
+
+def test_findings_say_patients_where_patients_are_grouped() -> None:
+    pairs = [f"P{i // 2}" for i in range(N)]
+    found = finding("DF001", records(lesion_id=pairs, group="patient"))
+    assert "lesion" not in found.explanation
+    assert "patients that would be in training" in found.explanation
+
+
+@pytest.mark.parametrize(
+    ("column", "word"),
+    [
+        ("patient_id", "patient"), ("PatientID", "patient"), ("PATIENT", "patient"), ("pat_id", "patient"),
+        ("pid", "patient"), ("subject", "patient"), ("lesion_id", "lesion"), ("LesionID", "lesion"),
+        ("case_num", "group"), ("path", "group"),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_column_says_what_its_ids_name(column: str, word: str) -> None:
+    assert group_word(column) == word

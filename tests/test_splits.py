@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from itertools import pairwise
+import re
+from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dermafuse.data.readers import read_dataset
@@ -233,6 +235,149 @@ def test_one_fold_is_refused() -> None:
         make_folds(fixed_table(), by="image", k=1, seed=0)
 
 
+# --- groups that hold several classes -----------------------------------------------------------------
+
+
+def mixed_table(groups: list[list[str]]) -> pd.DataFrame:
+    """Return a table of groups (patients), each given by the labels of its images."""
+    rows = [(f"P{number}", label) for number, labels in enumerate(groups) for label in labels]
+    table = pd.DataFrame(rows, columns=["lesion_id", "label"])
+    table["image_id"] = [f"ISIC_{(7919 * n) % 100_003:06d}" for n in range(len(table))]
+    return table
+
+
+def divisible(groups: list[list[str]], parts: int) -> bool:
+    """Try every way of laying groups into parts: can each part hold every class?"""
+    number = {label: place for place, label in enumerate(sorted({label for own in groups for label in own}))}
+    masks = [sum(1 << number[label] for label in set(own)) for own in groups]
+    whole = (1 << len(number)) - 1
+    for homes in product(range(parts), repeat=len(masks)):
+        held = [0] * parts
+        for home, mask in zip(homes, masks, strict=True):
+            held[home] |= mask
+        if all(each == whole for each in held):
+            return True
+    return False
+
+
+def carriers(groups: list[list[str]]) -> dict[str, int]:
+    return {label: sum(label in own for own in groups) for label in {label for own in groups for label in own}}
+
+
+few_groups = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=4), min_size=2, max_size=7)
+
+
+@given(few_groups, seeds, st.sampled_from(["split", "split and tuning", "3 folds", "2 folds and tuning"]))
+@example([["a", "b"], ["b", "c"], ["a", "c"]], 0, "split")
+@example([["a", "b"], ["a", "b"], ["a"], ["b"]], 1, "split and tuning")
+def test_every_side_holds_every_class_wherever_that_is_possible_and_refusals_count_right(
+    groups: list[list[str]], seed: int, way: str
+) -> None:
+    table = mixed_table(groups)
+    parts = {"split": 2, "split and tuning": 3, "3 folds": 3, "2 folds and tuning": 4}[way]
+    if parts == 4:
+        groups, table = groups[:6], mixed_table(groups[:6])
+    train_parts = 2 if "tuning" in way else 1
+    try:
+        if "folds" in way:
+            splits = make_folds(table, by="lesion", k=int(way[0]), seed=seed, train_parts=train_parts)
+        else:
+            splits = [make_split(table, by="lesion", seed=seed, train_parts=train_parts)]
+    except DataError as error:
+        assert not divisible(groups, parts)
+        few = {label: count for label, count in carriers(groups).items() if count < parts}
+        if few:
+            assert f"too few for {parts} parts" in str(error)
+            assert any(f"'{label}' has {count} lesion(s)" in str(error) for label, count in few.items())
+        else:
+            assert f"cannot be divided into {parts} parts" in str(error)
+        return
+    assert divisible(groups, parts)
+    labels = set(table["label"])
+    for split in splits:
+        check_partition(split, len(table))
+        assert leakage(table, split).shared_lesions == 0
+        assert set(table["label"].iloc[split.train]) == set(table["label"].iloc[split.validation]) == labels
+        train = table.iloc[split.train].reset_index(drop=True)
+        if train_parts == 2:
+            inner = make_split(train, by="lesion", seed=seed + 1 if seed < 2**32 - 1 else 0, fraction=0.1)
+            assert set(train["label"].iloc[inner.train]) == set(train["label"].iloc[inner.validation]) == labels
+
+
+@settings(max_examples=30)
+@given(few_groups, seeds, st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter_to_mixed_groups(
+    groups: list[list[str]], seed: int, random: object
+) -> None:
+    table = mixed_table(groups)
+    order = list(range(len(table)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    shuffled = table.iloc[order].reset_index(drop=True)
+    try:
+        one = make_split(table, by="lesion", seed=seed)
+    except DataError as error:
+        with pytest.raises(DataError, match=re.escape(str(error))):
+            make_split(shuffled, by="lesion", seed=seed)
+        return
+    other = make_split(shuffled, by="lesion", seed=seed)
+    assert set(table["image_id"].iloc[one.validation]) == set(shuffled["image_id"].iloc[other.validation])
+
+
+@pytest.mark.parametrize("malignant", [2, 5, 8, 12, 20])
+def test_a_class_that_few_patients_carry_is_on_every_side_and_in_every_fold(malignant: int) -> None:
+    random = np.random.default_rng(malignant)
+    counts = random.integers(2, 31, 200)
+    groups = [["malignant"] * (number < malignant) + ["benign"] * count for number, count in enumerate(counts)]
+    table = mixed_table(groups)
+    label = table["label"].to_numpy()
+    for seed in range(60):
+        split = make_split(table, by="lesion", seed=seed)
+        assert set(label[split.train]) == set(label[split.validation]) == {"malignant", "benign"}
+        assert len(split.validation) == pytest.approx(0.2 * len(table), abs=40)
+        if malignant >= 5:
+            for fold in make_folds(table, by="lesion", k=5, seed=seed):
+                held = label[fold.validation]
+                assert abs((held == "malignant").sum() - malignant / 5) <= 1
+                assert len(held) == pytest.approx(0.2 * len(table), abs=40)
+
+
+def test_classes_that_share_their_patients_are_refused_together_with_the_right_count() -> None:
+    table = mixed_table([["a", "b"], ["b", "c"], ["a", "c"], *[["d"]] * 9])
+    with pytest.raises(DataError, match=r"Classes 'a', 'b' and 'c' lie in 3 lesions that cannot be divided into 2"):
+        make_split(table, by="lesion", seed=0)
+
+
+def test_a_class_hidden_in_patients_with_many_images_is_counted_by_the_patients_that_carry_it() -> None:
+    groups = [["akiec", "bcc", "bkl"] for _ in range(20)]
+    groups[0].append("bkl")
+    table = mixed_table(groups)
+    for split in [make_split(table, by="lesion", seed=3), *make_folds(table, by="lesion", k=5, seed=3)]:
+        assert set(table["label"].iloc[split.validation]) == {"akiec", "bcc", "bkl"}
+    with pytest.raises(DataError, match=r"Class 'akiec' has 20 lesion\(s\), too few for 21 parts"):
+        make_folds(table, by="lesion", k=21, seed=0)
+
+
+def test_a_split_leaves_the_training_side_fit_for_tuning_rows() -> None:
+    table = make_table({"mel": [1, 1, 8], "nv": [1] * 30})
+    for seed in range(20):
+        split = make_split(table, by="lesion", seed=seed, train_parts=2)
+        inner = make_split(table.iloc[split.train], by="lesion", seed=seed, fraction=0.1)
+        assert set(table["label"].iloc[split.train].iloc[inner.validation]) == {"mel", "nv"}
+    small = make_table({"mel": [4, 4], "nv": [1] * 30})
+    wanted = r"Class 'mel' has 2 lesion\(s\), too few for 3 parts that share none \(validation, tuning and training\)"
+    with pytest.raises(DataError, match=wanted):
+        make_split(small, by="lesion", seed=0, train_parts=2)
+    with pytest.raises(DataError, match=r"'mel' has [12] lesion\(s\) in training, too few for the 3 parts by lesion"):
+        make_split(small, by="image", seed=0, train_parts=3)
+
+
+def test_what_lesions_are_called_is_said_in_refusals(synthetic: Path) -> None:
+    records = replace(read_dataset(synthetic), group="patient")
+    rows = records.table["label"].ne("df") | ~records.table["label"].duplicated()
+    with pytest.raises(DataError, match=r"Class 'df' has 1 patient\(s\)"):
+        make_split(records.subset(rows), by="lesion", seed=0)
+
+
 # --- leakage ---------------------------------------------------------------------------------------
 
 
@@ -269,3 +414,13 @@ def test_on_the_real_data_an_image_level_split_leaks_and_a_lesion_level_one_does
         held = records.subset(split.validation).counts()
         for code, n in records.counts().items():
             assert held[code] == pytest.approx(0.2 * n, abs=2)
+
+
+@pytest.mark.ham10000
+def test_the_splits_of_the_real_data_are_those_of_the_published_figures(ham10000: Path) -> None:
+    records = read_dataset(ham10000)
+    assert digest([make_split(records, by="lesion", seed=0)]) == "55a385463f885e49"
+    assert digest([make_split(records, by="lesion", seed=0, train_parts=2)]) == "55a385463f885e49"
+    assert digest([make_split(records, by="image", seed=0)]) == "2bb885f9f1a05f04"
+    assert digest(make_folds(records, by="lesion", k=5, seed=0)) == "6910523df43cefbe"
+    assert digest(make_folds(records, by="lesion", k=5, seed=0, train_parts=5)) == "6910523df43cefbe"

@@ -13,7 +13,7 @@ from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError, DataError
 from dermafuse.training.config import TrainConfig, resolve
-from dermafuse.training.prepare import choose_split
+from dermafuse.training.first_look import choose_split
 from dermafuse.training.sampling import class_draws
 from dermafuse.training.teacher import soft_targets
 

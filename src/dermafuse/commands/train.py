@@ -96,9 +96,10 @@ def show_run(metrics: Mapping[str, Any], out: Path) -> None:
     for text in metrics["announcements"]:
         print(text)
     leak = metrics["leakage"]
+    group = metrics["data"].get("group", "lesion")
     print(
-        f"Leakage: {leak['share']:.1%} of the validation images show a lesion that is also in training "
-        f"({leak['leaked_images']:,} images, {leak['shared_lesions']:,} lesions)."
+        f"Leakage: {leak['share']:.1%} of the validation images show a {group} that is also in training "
+        f"({leak['leaked_images']:,} images, {leak['shared_lesions']:,} {group}s)."
         if leak["lesions_known"]
         else "Leakage: unknown, the data do not name their lesions."
     )

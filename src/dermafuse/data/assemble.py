@@ -27,6 +27,7 @@ class Draft:
         ids: image names as the table has them, one a row (see `dermafuse.data.image_names`).
         labels: one a row; ``None`` for "not labelled".
         lesions: lesion ids, ``None`` where unknown; an empty list where the layout has none.
+        group: what these ids name, as ``Records.group``.
         text: further text columns (categorical features, ``dx_type``, ``source``).
         numbers: numeric features, float64, NaN where missing.
         dropped: image names that the table has but the layout leaves out (said in ``notes``).
@@ -38,6 +39,7 @@ class Draft:
     ids: Sequence[str]
     labels: Sequence[str | None]
     lesions: Sequence[str | None] = ()
+    group: str = "lesion"
     text: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     numbers: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
@@ -109,6 +111,7 @@ def assemble(
         synthetic=(folder / SYNTHETIC_MARKER).exists(),
         has_lesions=known > 0,
         values=draft.values,
+        group=draft.group,
     )
 
 
@@ -188,12 +191,14 @@ def _notes(
             "an image-level split and leakage cannot be measured."
         )
     elif known < len(paths):
-        notes.append(f"{len(paths) - known:,} image(s) have no lesion id and count as their own lesion.")
+        notes.append(f"{len(paths) - known:,} image(s) have no {draft.group} id and count as their own {draft.group}.")
     per_lesion = table.dropna(subset=["label"]).groupby("lesion_id")["label"].nunique()
     mixed = per_lesion[per_lesion > 1]
-    if len(mixed):
+    if len(mixed):  # a patient may well have several
+        said = {"lesion": "check them", "patient": "each stays whole on one side of a split"}
         notes.append(
-            f"{len(mixed):,} lesion(s) carry more than one diagnosis ({examples(map(str, mixed.index), len(mixed))}); "
-            "check them."
+            f"{len(mixed):,} {draft.group}(s) carry more than one diagnosis "
+            f"({examples(map(str, mixed.index), len(mixed))}); "
+            f"{said.get(draft.group, 'check them, unless they are patients')}."
         )
     return notes

@@ -42,6 +42,7 @@ Diagnoses and categories are compared without regard to case, and categories are
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -238,3 +239,15 @@ def read_description(path: Path) -> TableDescription:
             raise ConfigError(f"{path}: the key '{key}' is missing; add it.") from error
         said = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise ConfigError(f"{path}: {key + ': ' if key else ''}{said}; mend it.") from error
+
+
+def group_word(column: str) -> str:
+    """Return what a column of groups names, by its name: ``lesion``, ``patient``, or ``group`` where it says neither.
+
+    Images of a lesion have one diagnosis, so two are a mistake in the table; a patient may have several.
+    """
+    parts = [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column)]
+    if any(part.startswith(("lesion", "nevus", "naevus", "mole")) for part in parts):
+        return "lesion"
+    named = any(part.startswith(("patient", "pacient", "subject", "person", "participant")) for part in parts)
+    return "patient" if named or {"pat", "pid"} & set(parts) else "group"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.data.assemble import Draft, assemble
-from dermafuse.data.description import OTHERS, TableDescription, read_description
+from dermafuse.data.description import OTHERS, TableDescription, group_word, read_description
 from dermafuse.data.gather import gather
 from dermafuse.data.given_split import FOLD, SPLIT, TEST, read_folds, read_parts, split_notes
 from dermafuse.data.image_names import image_ids
@@ -67,6 +67,7 @@ def read_described(told: TableDescription, path: Path, *, labelled: bool) -> Rec
             ids=ids,
             labels=_labels([label for label, stays in zip(raw, keep, strict=True) if stays], told, notes),
             lesions=[] if told.lesion is None else optional_text(frame[column[told.lesion]]),
+            group=group_word(told.lesion or "lesion"),
             text={
                 name: [value for value, stays in zip(values, keep, strict=True) if stays]
                 for name, values in text.items()

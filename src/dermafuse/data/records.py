@@ -54,6 +54,8 @@ class Records:
         has_lesions: whether lesion ids are known (for at least one image).
         values: categorical feature -> word of the table -> word in ``table``, as its reader mapped them
             (`dermafuse.data.words.mapping`): a model of these data carries them.
+        group: what ``lesion_id`` names: ``"lesion"``, ``"patient"``, or ``"group"`` where that is not known. Images of
+            a lesion have one diagnosis; those of a patient may have several.
     """
 
     table: pd.DataFrame
@@ -67,6 +69,7 @@ class Records:
     synthetic: bool = False
     has_lesions: bool = True
     values: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    group: str = "lesion"
 
     def __len__(self) -> int:
         return len(self.table)
@@ -121,7 +124,8 @@ class Records:
 def summarize(records: Records) -> dict[str, Any]:
     """Return what ``dermafuse check`` shows of a data set, as plain JSON values.
 
-    Keys: ``layout``, ``root``, ``synthetic``, ``images``, ``lesions``, ``lesions_known``, ``unlabelled``;
+    Keys: ``layout``, ``root``, ``synthetic``, ``images``, ``lesions``, ``lesions_known``, ``group`` (what
+    the ids of lesions name), ``unlabelled``;
     ``classes`` (code -> ``{"images", "lesions", "share"}``, share of labelled images in 0..1); ``missing``
     (feature -> count of rows without a value, `Records.is_missing`); ``age`` (``min``, ``median``, ``max`` in
     years, or ``None``);
@@ -144,6 +148,7 @@ def summarize(records: Records) -> dict[str, Any]:
         "images": len(table),
         "lesions": len(sizes),
         "lesions_known": records.has_lesions,
+        "group": records.group,
         "unlabelled": len(table) - labelled,
         "classes": {
             code: {"images": n, "lesions": lesions.get(code, 0), "share": n / labelled if labelled else 0.0}

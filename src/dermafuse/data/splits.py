@@ -3,7 +3,8 @@
 A split depends on the image ids, labels, lesion ids and the seed alone, never on the order of the rows.
 
 - By image: scikit-learn's ``train_test_split`` and ``StratifiedKFold`` on the rows in order of image id.
-- By lesion: a lesion goes whole to one side. scikit-learn has no stratified *grouped* single split, and its
+- By lesion (or patient: whatever images share): a lesion goes whole to one side, and every side holds every class
+  wherever that is possible (``dealing``). scikit-learn has no stratified *grouped* single split, and its
   ``StratifiedGroupKFold`` deals differently from version to version, so the order of chance is
   ``sha256(seed, lesion_id)`` (the same on every machine, and unchanged for old lesions when new ones come)
   and lesions are dealt class by class until the share of images is met.
@@ -11,8 +12,6 @@ A split depends on the image ids, labels, lesion ids and the seed alone, never o
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from dermafuse.data.dealing import Groups, cover, deal_folds, deal_share, divisible, groups_of
 from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError, DataError, examples, nearest
 
@@ -70,7 +70,9 @@ class Leakage:
         return asdict(self)
 
 
-def make_split(records: Records | pd.DataFrame, *, by: By = "lesion", seed: int, fraction: float = 0.2) -> Split:
+def make_split(
+    records: Records | pd.DataFrame, *, by: By = "lesion", seed: int, fraction: float = 0.2, train_parts: int = 1
+) -> Split:
     """Split rows into training and validation, keeping the proportions of the labels.
 
     Args:
@@ -78,17 +80,21 @@ def make_split(records: Records | pd.DataFrame, *, by: By = "lesion", seed: int,
         by: ``"image"``, or ``"lesion"`` to keep all images of a lesion on one side.
         seed: 0 to 2**32 - 1.
         fraction: share of images for validation, between 0 and 1. By lesion it is met in each class up to
-            half an image set of one lesion; each class that is present has a lesion on both sides.
+            half an image set of one lesion (nearly, where lesions hold several classes); each class that is present
+            has a lesion on both sides.
+        train_parts: into how many parts by lesion the training side will be divided again: 2 where tuning rows are
+            held out. A split that would not allow it is mended, or refused.
 
     Raises:
-        DataError: rows without a label, or a class too small for two sides.
+        DataError: rows without a label, or classes in too few lesions for so many parts.
         ConfigError: ``by``, ``seed`` or ``fraction`` is not usable.
     """
     if not 0.0 < fraction < 1.0:
         raise ConfigError(f"The validation fraction is {fraction}; give a number between 0 and 1, such as 0.2.")
-    table = _checked(records, by, seed, parts=2)
+    table = _checked(records, by, seed)
     n = len(table)
     if by == "image":
+        _enough_images(table, 2)
         classes = int(table["label"].nunique())
         small = min(int(np.ceil(n * fraction)), int(np.floor(n * (1 - fraction))))
         if small < classes:
@@ -101,18 +107,22 @@ def make_split(records: Records | pd.DataFrame, *, by: By = "lesion", seed: int,
         )[1]
         inside = np.zeros(n, bool)
         inside[chosen] = True
+        check_training_side(records, _split(table, inside).train, train_parts)
     else:
-        picked: set[str] = set()
-        for lesions in _lesions_by_class(table, seed):
-            picked |= _pick(lesions, fraction)
-        inside = table["lesion_id"].isin(picked).to_numpy(bool)
+        groups = groups_of(table, seed, _word(records))
+        groups.refuse_too_few(1 + train_parts, _parts(1 + train_parts, train_parts))
+        part = cover(groups, deal_share(groups, fraction), (1, *[0] * train_parts))
+        inside = _of_rows(table, groups, part) == 1
     return _split(table, inside)
 
 
-def make_folds(records: Records | pd.DataFrame, *, by: By = "lesion", k: int, seed: int) -> list[Split]:
+def make_folds(
+    records: Records | pd.DataFrame, *, by: By = "lesion", k: int, seed: int, train_parts: int = 1
+) -> list[Split]:
     """Return ``k`` splits whose validation sides together hold every row once, labels kept in proportion.
 
-    By lesion, the images of a class differ between two folds by at most the images of one lesion.
+    By lesion, the images of a class differ between two folds by at most the images of one lesion (nearly, where
+    lesions hold several classes), and each class has a lesion in every fold. ``train_parts`` as in ``make_split``.
 
     Raises:
         DataError: rows without a label, or a class with fewer than ``k`` images or lesions.
@@ -120,26 +130,46 @@ def make_folds(records: Records | pd.DataFrame, *, by: By = "lesion", k: int, se
     """
     if k < 2:
         raise ConfigError(f"{k} folds are not possible; give 2 or more.")
-    table = _checked(records, by, seed, parts=k)
+    table = _checked(records, by, seed)
     n = len(table)
     fold = np.empty(n, dtype=np.int64)
     if by == "image":
+        _enough_images(table, k)
         dealer = StratifiedKFold(n_splits=k, shuffle=True, random_state=seed)
         for number, (_, rows) in enumerate(dealer.split(np.zeros((n, 1)), table["label"].to_numpy())):
             fold[rows] = number
     else:
-        home: dict[str, int] = {}
-        total = [0] * k
-        for lesions in _lesions_by_class(table, seed):
-            held = [0] * k
-            # Large lesions first: the small ones then level the folds. The sort keeps the order of chance.
-            for lesion, size in sorted(lesions, key=lambda item: -item[1]):
-                number = min(range(k), key=lambda f: (held[f], total[f], f))
-                home[lesion] = number
-                held[number] += size
-                total[number] += size
-        fold[:] = table["lesion_id"].map(home).to_numpy(np.int64)
-    return [_split(table, fold == number) for number in range(k)]
+        groups = groups_of(table, seed, _word(records))
+        # Each of two folds trains the model of the other; of more, those in training can be parts by themselves.
+        pieces = train_parts if k == 2 else 1
+        parts = max(k * pieces, 1 + train_parts)
+        groups.refuse_too_few(parts, _parts(parts, train_parts if parts == 1 + train_parts else 1))
+        fold = _of_rows(table, groups, cover(groups, deal_folds(groups, k), sorted([*range(k)] * pieces)))
+    folds = [_split(table, fold == number) for number in range(k)]
+    if by == "image" or train_parts >= k:
+        for split in folds:
+            check_training_side(records, split.train, train_parts)
+    return folds
+
+
+def check_training_side(records: Records | pd.DataFrame, rows: Rows, train_parts: int) -> None:
+    """Refuse training rows that lack a class which the others have, or that cannot be divided again by lesion.
+
+    Raises:
+        DataError: says so, with the counts.
+    """
+    table = _table(records)
+    train = table.iloc[rows]
+    for code in sorted(set(table["label"].dropna()) - set(train["label"])):
+        raise DataError(
+            f"The split leaves no image of class '{code}' to learn from (there are {(table['label'] == code).sum():,} "
+            "in all); move some to the training part or leave the class out."
+        )
+    if train_parts > 1:
+        word = _word(records)
+        groups = groups_of(train, 0, word)
+        groups.refuse_too_few(train_parts, f"the {train_parts} parts by {word} that training needs", " in training")
+        divisible(groups, train_parts)
 
 
 def leakage(records: Records | pd.DataFrame, split: Split) -> Leakage:
@@ -168,7 +198,11 @@ def _table(records: Records | pd.DataFrame) -> pd.DataFrame:
     return records.table if isinstance(records, Records) else records
 
 
-def _checked(records: Records | pd.DataFrame, by: str, seed: int, parts: int) -> pd.DataFrame:
+def _word(records: Records | pd.DataFrame) -> str:
+    return records.group if isinstance(records, Records) else "lesion"
+
+
+def _checked(records: Records | pd.DataFrame, by: str, seed: int) -> pd.DataFrame:
     """Return ids, labels and original positions (column ``row``) in order of image id, after all checks."""
     if by not in ("lesion", "image"):
         raise ConfigError(f"Splits are made by 'lesion' or 'image', not by '{by}'.{nearest(by, ['lesion', 'image'])}")
@@ -181,55 +215,30 @@ def _checked(records: Records | pd.DataFrame, by: str, seed: int, parts: int) ->
     bare = table.loc[table["label"].isna(), "image_id"]
     if len(bare):
         raise DataError(f"{len(bare):,} image(s) have no label ({examples(bare)}); a split needs all of them.")
-    table = table.sort_values("image_id", kind="stable", ignore_index=True)
-    units = table if by == "image" else _lesion_table(table)
-    sizes = units["label"].value_counts()
-    small = sizes[sizes < parts]
-    if len(small):
-        code = sorted(small.index)[0]
+    return table.sort_values("image_id", kind="stable", ignore_index=True)
+
+
+def _enough_images(table: pd.DataFrame, parts: int) -> None:
+    sizes = table["label"].value_counts()
+    for code in sorted(sizes[sizes < parts].index):
         raise DataError(
-            f"Class '{code}' has {small[code]} {by}(s), too few for {parts} parts that share none; "
+            f"Class '{code}' has {sizes[code]} image(s), too few for {parts} parts that share none; "
             "add images or leave the class out."
         )
-    return table
 
 
-def _lesion_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a lesion: ``label`` (its most frequent, the first by name among equals) and ``size``."""
-    counts = table.groupby(["lesion_id", "label"], sort=True).size().rename("n").reset_index()
-    first = counts.sort_values(["lesion_id", "n", "label"], ascending=[True, False, True])
-    lesions = first.drop_duplicates("lesion_id").set_index("lesion_id")[["label"]]
-    return lesions.assign(size=table.groupby("lesion_id").size())
+def _parts(parts: int, train_parts: int) -> str:
+    """Say what ``parts`` parts are for."""
+    if train_parts == 1:
+        return f"{parts} parts that share none"
+    inner = "tuning and training" if train_parts == 2 else f"{train_parts} of training"
+    return f"{parts} parts that share none (validation, {inner})"
 
 
-def _lesions_by_class(table: pd.DataFrame, seed: int) -> list[list[tuple[str, int]]]:
-    """Return, class by class in order of name, (lesion id, images) in the order of chance of ``seed``."""
-    lesions = _lesion_table(table)
-    chance = [hashlib.sha256(f"{seed}:{lesion}".encode()).digest() for lesion in lesions.index]
-    ordered = lesions.assign(chance=chance).sort_values(["label", "chance"], kind="stable")
-    return [
-        list(zip(part.index.astype(str), part["size"].astype(int), strict=True))
-        for _, part in ordered.groupby("label", sort=True)
-    ]
-
-
-def _pick(lesions: Sequence[tuple[str, int]], fraction: float) -> set[str]:
-    """Return lesions for validation whose images come as close to ``fraction`` as dealing in order allows.
-
-    A lesion is taken where that brings the count nearer to the target. Both sides get at least one lesion.
-    """
-    target = fraction * sum(size for _, size in lesions)
-    picked: list[str] = []
-    taken = 0
-    for lesion, size in lesions:
-        if 2 * taken + size <= 2 * target:
-            picked.append(lesion)
-            taken += size
-    if not picked:
-        picked = [min(lesions, key=lambda item: item[1])[0]]
-    if len(picked) == len(lesions):
-        picked.remove(min(lesions, key=lambda item: item[1])[0])
-    return set(picked)
+def _of_rows(table: pd.DataFrame, groups: Groups, part: Rows) -> Rows:
+    """Return the part of each row of the table."""
+    home = dict(zip(groups.names, part.tolist(), strict=True))
+    return table["lesion_id"].map(home).to_numpy(np.int64)
 
 
 def _split(table: pd.DataFrame, inside: npt.NDArray[np.bool_]) -> Split:

@@ -90,6 +90,7 @@ def _leakage(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[F
     leak = metrics.get("leakage") or {}
     if not leak:
         return
+    group = (metrics.get("data") or {}).get("group", "lesion")
     if not leak.get("lesions_known", True):
         yield _finding(
             "DM003", "warning", "Lesions are unknown",
@@ -101,7 +102,7 @@ def _leakage(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[F
         yield _finding(
             "DM002", "error" if leak["share"] > _LEAK else "warning", "The split leaks",
             f"{leak['leaked_images']:,} of {leak['validation_images']:,} validation images ({leak['share']:.1%}) show "
-            f"a lesion that is also in training ({leak['shared_lesions']:,} lesions): all numbers are too good.",
+            f"a {group} that is also in training ({leak['shared_lesions']:,} {group}s): all numbers are too good.",
             "Train with --split lesion; use this run only to compare with work that leaks as well.",
             images=leak["leaked_images"], share=leak["share"],
         )  # fmt: skip

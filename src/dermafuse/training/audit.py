@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
-from dermafuse.data.splits import Split, leakage, make_split
+from dermafuse.data.splits import Split, leakage
 from dermafuse.errors import DataError
 from dermafuse.evaluation.intervals import paired_bootstrap, unpaired_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
@@ -20,9 +20,9 @@ from dermafuse.progress import Reporter
 from dermafuse.runtime.temperature import apply
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.decision_rule import decide
+from dermafuse.training.first_look import choose_split, draw_split
 from dermafuse.training.fit import predict_logits
 from dermafuse.training.pipeline import Rows
-from dermafuse.training.prepare import choose_split
 from dermafuse.training.train_once import Division, Trained, train_once
 
 #: The figures that an audit reports.
@@ -76,9 +76,7 @@ def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
     records = read_training_data(Path(config.data))
     if not records.has_lesions:
         raise DataError(f"{config.data} does not name its lesions, so leakage cannot be measured.")
-    fraction = config.validation_fraction
-    by_image = make_split(records, by="image", seed=config.seed, fraction=fraction)
-    by_lesion = make_split(records, by="lesion", seed=config.seed, fraction=fraction)
+    by_image, by_lesion = (draw_split(records, config.model_copy(update={"split": by})) for by in ("image", "lesion"))
     classes = records.labels
 
     report.say("Leakage audit: image-level split against lesion-level split")

@@ -82,7 +82,7 @@ def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainCo
     number = {code: position for position, code in enumerate(classes.codes)}
     true = pooled["true"].map(number).to_numpy(np.int64)
     probabilities = pooled[[f"p_{code}" for code in classes.codes]].to_numpy(np.float64)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)  # seven digits in the file
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # seven digits in the file
     predicted = pooled["predicted"].map(number).to_numpy(np.int64)
     block = evaluate_predictions(true, probabilities, classes, predicted=predicted)
     block["ci95"] = cluster_bootstrap(
@@ -97,14 +97,21 @@ def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainCo
         "data": parts[0]["data"],
         "labels": classes.to_json(),
         "validation": block,
-        "folds": {
-            name: {"mean": statistics.fmean(each), "standard_deviation": statistics.stdev(each), "values": each}
-            for name, each in values.items()
-        },
+        "folds": {name: _over_folds(each) for name, each in values.items()},
         "leakage": joint_leakage([part["leakage"] for part in parts]),
         "network": parts[0]["network"],
         "environment": parts[0]["environment"],
         "seconds": {key: round(sum(part["seconds"].get(key, 0.0) for part in parts), 3) for key in parts[0]["seconds"]},
+    }
+
+
+def _over_folds(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return mean and spread over the folds that know the figure: a fold without a class has no AUROC of it."""
+    known = [value for value in values if value is not None]
+    return {
+        "mean": statistics.fmean(known) if known else None,
+        "standard_deviation": statistics.stdev(known) if len(known) > 1 else None,
+        "values": list(values),
     }
 
 
@@ -118,7 +125,7 @@ def joint_leakage(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             key: sum(part["per_class"][code][key] for part in parts if code in part["per_class"])
             for key in ("leaked_images", "validation_images")
         }
-        for code in parts[0]["per_class"]
+        for code in sorted({code for part in parts for code in part["per_class"]})
     }
     for cell in total["per_class"].values():
         cell["share"] = cell["leaked_images"] / max(cell["validation_images"], 1)

@@ -42,7 +42,8 @@ from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.decision_rule import decide, fit_offsets
 from dermafuse.training.environment import environment
 from dermafuse.training.experiment import TrainedRun, claim_output, train_run
-from dermafuse.training.prepare import choose_split, fit_encoder
+from dermafuse.training.first_look import choose_split
+from dermafuse.training.prepare import fit_encoder
 from dermafuse.training.recipes import against_imbalance
 from dermafuse.training.train_once import Division
 

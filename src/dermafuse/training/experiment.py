@@ -23,9 +23,10 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.training.audit import AUDITS
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.environment import environment
+from dermafuse.training.first_look import choose_split
 from dermafuse.training.judging import fit_uncertainty, predictions_table, scaled_by_temperature
 from dermafuse.training.networks import deployable, plan_network
-from dermafuse.training.prepare import Prepared, choose_split
+from dermafuse.training.prepare import Prepared
 from dermafuse.training.recipes import against_imbalance
 from dermafuse.training.run_folder import write_run
 from dermafuse.training.train_once import Division, train_once
@@ -200,6 +201,12 @@ def announcements(config: TrainConfig, records: Records) -> list[str]:
         said.append("RANDOM WEIGHTS: the backbone was not pretrained; for tests only.")
     if not records.has_metadata:
         said.append("NO METADATA in this data set: the model sees the image alone.")
+    empty = [code for code, count in records.counts().items() if not count]
+    if empty:
+        said.append(
+            f"NO IMAGES of {', '.join(empty)} in the data: the model has an answer for each of these classes that "
+            "nothing was learned about."
+        )
     if not records.has_lesions:
         said.append("LESIONS UNKNOWN: images of one lesion may be on both sides of the split.")
     if config.early_stopping_rows == "validation":
@@ -212,6 +219,7 @@ def _describe_data(records: Records, data: Prepared) -> dict[str, Any]:
         "layout": records.layout,
         "images": len(records),
         "classes": list(records.classes),
+        "group": records.group,
         "synthetic": records.synthetic,
         "train": len(data.train.rows),
         "tuning": 0 if data.tuning is None else len(data.tuning.rows),

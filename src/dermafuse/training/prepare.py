@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dermafuse.data.given_split import given_folds, given_split
 from dermafuse.data.images import load_image
 from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.data.records import Records
-from dermafuse.data.splits import Split, leakage, make_folds, make_split
-from dermafuse.errors import DataError, ImageError, examples
+from dermafuse.data.splits import Split, leakage, make_split
+from dermafuse.errors import ImageError
 from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
 from dermafuse.training.activations import ActivationStore
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.extraction import DIHEDRAL_VIEWS, MOST_RANDOM_VIEWS, extract
+from dermafuse.training.first_look import refuse_too_many_bad
 from dermafuse.training.networks import Plan, extraction_model, front_file, store_key
 from dermafuse.training.pipeline import MetadataDropout, Rows
 from dermafuse.training.sampling import draws_a_row
@@ -63,16 +63,6 @@ class Prepared:
     leakage: dict[str, Any]
     skipped: pd.DataFrame
     computed: int
-
-
-def choose_split(records: Records, config: TrainConfig, fold: int | None) -> Split:
-    """Return one 80/20 split, or fold ``fold`` (from 0) of ``config.folds``: as the data give it, else drawn."""
-    given = given_split(records) if fold is None else given_folds(records, config.folds)
-    if given is not None:
-        return given if isinstance(given, Split) else given[fold or 0]
-    if fold is None:
-        return make_split(records, by=config.split, seed=config.seed, fraction=config.validation_fraction)
-    return make_folds(records, by=config.split, k=config.folds, seed=config.seed)[fold]
 
 
 def prepare(
@@ -188,20 +178,6 @@ def metadata_dropout(encoder: MetadataEncoder, config: TrainConfig) -> MetadataD
     for row, columns in zip(owned, encoder.fields.values(), strict=True):
         row[columns] = 1.0
     return MetadataDropout(encoder.absent(), owned, config.metadata_dropout, config.field_dropout)
-
-
-def refuse_too_many_bad(skipped: pd.DataFrame, total: int, limit: float) -> None:
-    """Stop where more than ``limit`` (share) of ``total`` rows are unusable.
-
-    Raises:
-        DataError: with the count, the first reasons and what to do.
-    """
-    if len(skipped) > limit * total:
-        reasons = [f"{row.image_id}: {row.reason}" for row in skipped.head(3).itertuples()]
-        raise DataError(
-            f"{len(skipped):,} of {total:,} rows are unusable ({examples(reasons, len(skipped))}), more than "
-            f"max_bad={limit:.0%}; mend them, or allow more with --set max_bad={len(skipped) / total + 0.005:.2f}."
-        )
 
 
 def _load_images(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dermafuse.data.readers import read_training_data
 from dermafuse.errors import ConfigError, DermafuseError
 from dermafuse.files import check_output_folder
 from dermafuse.models.specs import spec, stage_index
@@ -14,6 +15,7 @@ from dermafuse.progress import Reporter
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.cpu_share import threads_of_a_part
 from dermafuse.training.finished_folds import read_folds
+from dermafuse.training.first_look import choose_split, draw_split
 from dermafuse.training.quiet import load_tensorflow
 
 
@@ -58,6 +60,11 @@ def train(
     if config.unfreeze_from not in (None, "all"):
         stage_index(str(config.unfreeze_from))
     _check_packages()
+    records = read_training_data(Path(config.data))
+    choose_split(records, config, 0 if config.folds else None)
+    if "leakage" in audits:
+        for split in ("image", "lesion"):
+            draw_split(records, config.model_copy(update={"split": split}))
     load_tensorflow(threads=_threads(config))
     if config.folds:
         from dermafuse.training.cross_validation import cross_validate

@@ -120,9 +120,9 @@ def describe(found: Mapping[str, Any]) -> list[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{found['root']} ({found['layout']}): {found['images']:,} images of {found['lesions']:,} lesions"
+    title = f"{found['root']} ({found['layout']}): {found['images']:,} images of {found['lesions']:,} {found['group']}s"
     classes = Table(title=title, title_justify="left")
-    for name in ("class", "images", "lesions", "share"):
+    for name in ("class", "images", f"{found['group']}s", "share"):
         classes.add_column(name, justify="left" if name == "class" else "right")
     for code, row in found["classes"].items():
         classes.add_row(code, f"{row['images']:,}", f"{row['lesions']:,}", f"{row['share']:.1%}")
@@ -153,7 +153,7 @@ def _facts(found: Mapping[str, Any]) -> list[str]:
     if found["split"]["given"] and leaks is not None and leaks["lesions_known"]:
         facts.append(
             f"Split by {found['split']['by']}, seed {found['split']['seed']}: {leaks['leaked_images']:,} of "
-            f"{leaks['validation_images']:,} validation images show a lesion that is in training too."
+            f"{leaks['validation_images']:,} validation images show a {found['group']} that is in training too."
         )
     return [*facts, *found["notes"]]
 

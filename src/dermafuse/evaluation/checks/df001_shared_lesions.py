@@ -12,21 +12,20 @@ from dermafuse.evaluation.checks.given import Given, listed, share
 CODE: Final = "DF001"
 TITLE: Final = "Lesions shared between training and validation"
 
-_WHY: Final = (
-    "A model that saw one photograph of a lesion in training recognises the next one: such images make every "
-    "validation number look better than it is."
-)
-
 
 def check(given: Given) -> Finding | None:
     """Return how much leaks with the split in use, or with an image-level split where there is none yet."""
-    records = given.records
+    records, group = given.records, given.records.group
+    why = (
+        f"A model that saw one photograph of a {group} in training recognises the next one: such images make every "
+        "validation number look better than it is."
+    )
     if not records.has_lesions:
         return Finding(
             CODE,
             "Lesion ids are unknown",
             "warning",
-            f"The data do not say which images show the same lesion, so leakage cannot be ruled out. {_WHY}",
+            f"The data do not say which images show the same lesion, so leakage cannot be ruled out. {why}",
             "Name a lesion (or patient) column in the description of the table, or look at DF002 for copies.",
             {"lesions_known": False},
         )
@@ -40,7 +39,7 @@ def check(given: Given) -> Finding | None:
         "lesions_with_several_images": int((sizes > 1).sum()),
     }
     overall = (
-        f"{together:,} of {len(records):,} images ({share(together, len(records))}) share their lesion with another."
+        f"{together:,} of {len(records):,} images ({share(together, len(records))}) share their {group} with another."
     )
     if given.split is not None:
         found = leakage(records, given.split)
@@ -49,9 +48,9 @@ def check(given: Given) -> Finding | None:
             return None
         return Finding(
             CODE,
-            TITLE,
+            f"{group.capitalize()}s shared between training and validation",
             "error",
-            f"{_leaks(found)} {_WHY} {overall}",
+            f"{_leaks(found, group)} {why} {overall}",
             "Train with --split lesion; report numbers of this split only to compare with published ones.",
             data,
         )
@@ -60,20 +59,20 @@ def check(given: Given) -> Finding | None:
     try:
         found = leakage(records, make_split(records, by="image", seed=0))
     except DataError:
-        explanation = f"{overall} A split by image would put photographs of one lesion on both sides. {_WHY}"
+        explanation = f"{overall} A split by image would put photographs of one {group} on both sides. {why}"
     else:
         data |= {"split": "image-level 80/20, seed 0", **found.to_dict()}
-        explanation = f"{overall} With an image-level 80/20 split, {_leaks(found, start=False)} {_WHY}"
+        explanation = f"{overall} With an image-level 80/20 split, {_leaks(found, group, start=False)} {why}"
     return Finding(
-        CODE, "Lesions that an image-level split would share", "warning", explanation,
-        "Split by lesion: --split lesion (the default).", data,
+        CODE, f"{group.capitalize()}s that an image-level split would share", "warning", explanation,
+        f"Split by {group}: --split lesion (the default).", data,
     )  # fmt: skip
 
 
-def _leaks(found: Leakage, *, start: bool = True) -> str:
+def _leaks(found: Leakage, group: str, *, start: bool = True) -> str:
     by_class = listed({code: part.share for code, part in found.per_class.items()})
     return (
         f"{found.leaked_images:,} of {found.validation_images:,} validation images "
-        f"({share(found.leaked_images, found.validation_images)}) show one of {found.shared_lesions:,} lesions that "
+        f"({share(found.leaked_images, found.validation_images)}) show one of {found.shared_lesions:,} {group}s that "
         f"{'are' if start else 'would be'} in training too (by class: {by_class})."
     )

@@ -25,10 +25,12 @@ def check(given: Given) -> Finding | None:
     rows = np.flatnonzero(given.images.readable)
     table = given.table.iloc[rows]
     embeddings = None if given.embeddings is None else given.embeddings[rows]
-    found = find_near_duplicates(
-        given.images.grey[rows], table["lesion_id"].to_numpy(), embeddings=embeddings, report=given.report
-    )
-    missed = np.flatnonzero(found.missed)
+    group = given.records.group
+    # Pictures of one patient are no pictures of one lesion, and no measure of the search.
+    one_lesion = table["lesion_id" if group == "lesion" else "image_id"].to_numpy()
+    found = find_near_duplicates(given.images.grey[rows], one_lesion, embeddings=embeddings, report=given.report)
+    groups = table["lesion_id"].to_numpy()
+    missed = np.flatnonzero(found.missed & (groups[found.first] != groups[found.second]))
     if not len(missed):
         return None
     first, second = rows[found.first[missed]], rows[found.second[missed]]
@@ -52,7 +54,7 @@ def check(given: Given) -> Finding | None:
         "used_embeddings": embeddings is not None,
     }
     explanation = (
-        f"{len(missed):,} pair(s) of images look like pictures of one lesion although their lesion ids differ; in "
+        f"{len(missed):,} pair(s) of images look like pictures of one lesion although their {group} ids differ; in "
         f"{int(agree.sum()):,} of them the patient's record (diagnosis, age, sex, site) is the same as well. Those "
         "whose records differ are mostly look-alikes."
     )
@@ -70,7 +72,7 @@ def check(given: Given) -> Finding | None:
     likely = int(agree.sum()) > 0 or quality is None
     return Finding(
         CODE, TITLE, "warning" if likely else "info", explanation,
-        "Look at the pairs, those whose records agree first; give real ones the same lesion id before splitting.",
+        f"Look at the pairs, those whose records agree first; give real ones the same {group} id before splitting.",
         data,
     )  # fmt: skip
 

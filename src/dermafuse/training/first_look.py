@@ -1,0 +1,67 @@
+"""What the data alone decide, before TensorFlow is loaded or an image computed: which rows do what; what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from dermafuse.data.given_split import given_folds, given_split
+from dermafuse.data.records import Records
+from dermafuse.data.splits import Split, check_training_side, make_folds, make_split
+from dermafuse.errors import DataError, examples
+from dermafuse.training.config import TrainConfig
+
+
+def choose_split(records: Records, config: TrainConfig, fold: int | None) -> Split:
+    """Return one 80/20 split, or fold ``fold`` (from 0) of ``config.folds``: as the data give it, else drawn.
+
+    Raises:
+        DataError: nothing can be learned from these data: all images show one class, a class has too few lesions for
+            validation, tuning and training rows, or too many rows are known to be unusable.
+        ConfigError: the data give another number of folds.
+    """
+    shown = [code for code, count in records.counts().items() if count]
+    if len(shown) == 1:
+        raise DataError(
+            f"All {len(records):,} images of {records.root} show '{shown[0]}', and a model learns nothing from one "
+            "class; add images of another class."
+        )
+    refuse_too_many_bad(records.skipped, len(records) + len(records.skipped), config.max_bad)
+    given = given_split(records) if fold is None else given_folds(records, config.folds)
+    if given is None:
+        return draw_split(records, config, fold)
+    for split in [given] if isinstance(given, Split) else given:
+        check_training_side(records, split.train, _train_parts(config))
+    return given if isinstance(given, Split) else given[fold or 0]
+
+
+def draw_split(records: Records, config: TrainConfig, fold: int | None = None) -> Split:
+    """Return a split that is drawn, whatever the data give.
+
+    Raises:
+        DataError: a class has too few lesions for validation, tuning and training rows.
+    """
+    how: dict[str, Any] = {"by": config.split, "seed": config.seed, "train_parts": _train_parts(config)}
+    if fold is None:
+        return make_split(records, fraction=config.validation_fraction, **how)
+    return make_folds(records, k=config.folds, **how)[fold]
+
+
+def _train_parts(config: TrainConfig) -> int:
+    """Return into how many parts the training side is divided again, by lesion."""
+    return config.member_folds if config.members else 2 if config.tuning_fraction > 0 else 1
+
+
+def refuse_too_many_bad(skipped: pd.DataFrame, total: int, limit: float) -> None:
+    """Stop where more than ``limit`` (share) of ``total`` rows are unusable.
+
+    Raises:
+        DataError: with the count, the first reasons and what to do.
+    """
+    if len(skipped) > limit * total:
+        reasons = [f"{row.image_id}: {row.reason}" for row in skipped.head(3).itertuples()]
+        raise DataError(
+            f"{len(skipped):,} of {total:,} rows are unusable ({examples(reasons, len(skipped))}), more than "
+            f"max_bad={limit:.0%}; mend them, or allow more with --set max_bad={len(skipped) / total + 0.005:.2f}."
+        )
