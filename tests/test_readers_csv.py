@@ -179,9 +179,11 @@ def test_a_table_or_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
-def test_the_examples_of_the_documentation_are_valid() -> None:
+def test_the_documentation_names_every_key_and_its_examples_are_valid() -> None:
     text = (Path(__file__).parent.parent / "docs" / "custom-data.md").read_text()
     blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) > 2
     for block in blocks:
         TableDescription.model_validate(tomllib.loads(block))
+    documented = set(re.findall(r"^\| `\[?(\w+)", text, re.MULTILINE))
+    assert TableDescription.model_fields.keys() <= documented

@@ -262,3 +262,44 @@ def test_cross_validation_predicts_every_image_once(synthetic: Path, tmp_path: P
     metrics = metrics_of(tmp_path / "cv")
     assert metrics["validation"]["n"] == len(table)  # type: ignore[index]
     assert len(metrics["folds"]["accuracy"]["values"]) == 2  # type: ignore[index]
+
+
+def folders_of_classes(folder: Path) -> Path:
+    """Write 24 pictures as folders: Train and Test with two classes, of which one is green."""
+    random = np.random.default_rng(0)
+    for n in range(24):
+        path = folder / ("Test" if n >= 18 else "Train") / ("nevus" if n % 2 else "melanoma") / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 90, (64, 64, 3), dtype=np.uint8)
+        pixels[..., 1] += np.uint8(120 * (n % 2))
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+def test_folders_train_through_init_and_the_test_part_is_never_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folders_of_classes(tmp_path / "data")
+    assert main(["init", str(data)]) == 0
+    assert train(data, tmp_path / "run", "--set", "report=false") == 0
+    assert "Left out of training: 6 of the test part" in capsys.readouterr().err
+    found = metrics_of(tmp_path / "run")["data"]
+    assert isinstance(found, dict)
+    assert (found["images"], found["train"] + found["validation"]) == (18, 18)
+    judged = {int(name) for name in pd.read_csv(tmp_path / "run/predictions.csv")["image_id"]}
+    assert judged < set(range(18))
+
+
+def test_given_folds_are_those_of_the_cross_validation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = folders_of_classes(tmp_path / "data")
+    table = "".join(f"{n},{'nevus' if n % 2 else 'melanoma'},{'test' if n >= 18 else n // 2 % 3}\n" for n in range(24))
+    (data / "table.csv").write_text("image,label,fold\n" + table)
+    (data / "dermafuse.toml").write_text(
+        'table = "table.csv"\nimage = "image"\nlabel = "label"\nfold = "fold"\nclasses = ["melanoma", "nevus"]\n'
+    )
+    assert train(data, tmp_path / "wrong", "--folds", "5") == 2
+    assert "gives 3 fold(s) (0, 1, 2), not 5" in capsys.readouterr().err
+    assert train(data, tmp_path / "run", "--folds", "3", "--set", "report=false", "--epochs", "1") == 0
+    for fold in range(3):
+        rows = pd.read_csv(tmp_path / f"run/fold-{fold + 1}/predictions.csv")
+        assert sorted(rows["image_id"]) == [n for n in range(18) if n // 2 % 3 == fold]
