@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import openvino as ov
 import pytest
+import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -191,7 +192,7 @@ def test_what_is_not_a_bundle_is_told_apart(tmp_path):
         ("calibration.json", lambda v: v.update(offsets=[0.0] * 6), "offsets"),
         ("calibration.json", lambda v: v.update(prediction_set={"coverage": 2, "minimum_probability": []}), "coverage"),
         ("calibration.json", lambda v: v["prediction_set"].update(minimum_probability=[0.1]), "minimum_probability"),
-        ("calibration.json", lambda v: v["out_of_distribution"].update(method="mahalanobis"), "ood/means"),
+        ("calibration.json", lambda v: v["out_of_distribution"].update(method="knn", threshold=1.0), "ood/bank"),
         ("labels.json", lambda v: v["classes"].pop(), "classes"),
         ("labels.json", lambda v: v["classes"].append("nv"), "twice"),
         ("labels.json", lambda v: v.update(malignant=["xyz"]), "malignant"),
@@ -339,6 +340,148 @@ def test_any_damage_to_the_bytes_is_loaded_or_clearly_refused(original, tmp_path
     if name != MANIFEST:
         seal(folder, name)
     loads_or_refuses(folder)
+
+
+GAUSSIAN = {
+    "ood/means": np.zeros((1, CHANNELS), np.float32),
+    "ood/whitening": np.eye(CHANNELS, 3, dtype=np.float16),
+    "baseline/embedding": np.zeros(CHANNELS, np.float32),
+}
+BANK = {"ood/bank": np.eye(5, CHANNELS, dtype=np.float16)}
+
+
+@pytest.fixture(scope="module")
+def gaussian(tmp_path_factory):
+    rule = OutOfDistribution(method="mahalanobis", threshold=20.0)
+    return tiny_bundle(tmp_path_factory.mktemp("gaussian") / "model", head=GAUSSIAN, ood=rule, offsets=(0.1,) * 7)
+
+
+def leaves(value, path=()):
+    """The positions of numbers, texts and lists as a whole, and of each list's first value."""
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value[:1]):
+            yield from leaves(child, (*path, key))
+    if not isinstance(value, dict):
+        yield path
+
+
+WRONG = (
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    1e308,
+    -1e308,
+    2**39,
+    2**63,
+    -1,
+    0,
+    1e-3,
+    5,
+    "",
+    [],
+    {},
+    None,
+    [5],
+    True,
+)
+
+
+@pytest.mark.parametrize("name", JSON_FILES)
+def test_any_value_in_any_field_is_refused_or_predicts_finite_probabilities(gaussian, tmp_path, name):
+    folder = shutil.copytree(gaussian, tmp_path / "model")
+    whole = {file: (folder / file).read_bytes() for file in {name, MANIFEST}}
+    value = json.loads(whole[name])
+    if name == MANIFEST:
+        value["info"] = {"announcements": ["said"], "recipe": "seed", "backbone": "b", "x": 1}
+    refusals = 0
+    for path in leaves(value):
+        holder = value
+        for key in path[:-1]:
+            holder = holder[key]
+        before = holder[path[-1]]
+        for wrong in WRONG:
+            holder[path[-1]] = wrong
+            (folder / name).write_text(json.dumps(value))
+            if name != MANIFEST:
+                (folder / MANIFEST).write_bytes(whole[MANIFEST])
+                seal(folder, name)
+            refusals += not predicts(folder)
+        holder[path[-1]] = before
+    assert refusals > 30
+
+
+def predicts(folder):
+    """Whether a bundle loads; what it then says of an image must be whole."""
+    try:
+        predictor = dermafuse.load(folder, precision="f32", threads=1)
+    except BundleError as error:
+        assert "\n" not in str(error)
+        return False
+    answer = predictor.predict(tiny_image(), age=55)
+    assert np.isfinite(list(answer.probabilities.values())).all()
+    assert sum(answer.probabilities.values()) == pytest.approx(1.0)
+    assert all(isinstance(text, str) for text in predictor.bundle.info.get("announcements", []))
+    return True
+
+
+@pytest.mark.parametrize("size", [2**39, 2**31, 2**40 - 1])
+def test_the_manifest_does_not_say_how_much_memory_is_taken(bundle, size):
+    import tracemalloc
+
+    edit(bundle, MANIFEST, lambda v: v["files"]["labels.json"].update(bytes=size))
+    tracemalloc.start()
+    refused(bundle, "labels.json", "bytes")
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "word"),
+    [
+        ("ood/means", np.zeros((0, CHANNELS), np.float32), "ood/means"),
+        ("ood/means", np.zeros(CHANNELS, np.float32), "ood/means"),
+        ("ood/means", np.full((1, CHANNELS), 1e30, np.float32), "beyond"),
+        ("ood/whitening", np.zeros((CHANNELS, 0), np.float16), "ood/whitening"),
+        ("ood/whitening", np.zeros((CHANNELS, 3), np.float16), "all zero"),
+        ("ood/whitening", np.zeros((CHANNELS - 1, 3), np.float16), "ood/whitening"),
+        ("ood/bank", np.zeros((0, CHANNELS), np.float16), "ood/bank"),
+        ("ood/bank", np.zeros((5, CHANNELS), np.float16), "length 1"),
+        ("ood/bank", np.eye(2, CHANNELS, dtype=np.float16), "neighbours"),
+        ("baseline/embedding", np.full(CHANNELS, np.nan, np.float32), "finite"),
+        ("baseline/embedding", np.zeros(0, np.float32), "baseline/embedding"),
+    ],
+)
+def test_an_array_that_switches_a_rule_off_is_refused(bundle, name, array, word):
+    method = "knn" if name == "ood/bank" else "mahalanobis"
+    edit(
+        bundle,
+        "calibration.json",
+        lambda v: v["out_of_distribution"].update(method=method, threshold=1.0, neighbours=3),
+    )
+    (bundle / "head.safetensors").write_bytes(safetensors.numpy.save({**GAUSSIAN, **BANK, name: array}))
+    seal(bundle, "head.safetensors")
+    refused(bundle, word)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda v: v.update(temperature=1e-3), "temperature"),
+        (lambda v: v.update(offsets=[1e308] * 7), "offsets"),
+        (lambda v: v["out_of_distribution"].update(threshold=1e300), "threshold"),
+        (lambda v: v["out_of_distribution"].update(method="knn", threshold=-1.0), "threshold"),
+        (lambda v: v["prediction_set"].update(coverage=1.0), "coverage"),
+    ],
+)
+def test_a_number_that_no_fit_gives_is_refused(bundle, change, word):
+    edit(bundle, "calibration.json", change)
+    refused(bundle, word)
+
+
+@pytest.mark.parametrize("said", [5, "x", [1], {"a": "b"}, [None], ["x"] * 101])
+def test_announcements_that_are_no_texts_are_refused(bundle, said):
+    edit(bundle, MANIFEST, lambda v: v["info"].update(announcements=said))
+    refused(bundle, "announcements")
 
 
 def test_dermafuse_imports_nothing_heavy_and_predicting_no_training_library(original):

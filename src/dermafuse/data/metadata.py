@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 Vector = npt.NDArray[np.float32]
 
+#: No clinical measurement is beyond it; squares of larger ones would overflow.
+_LARGEST: Final = 1e100
+
+#: A spread below it is rounding; dividing by it would overflow float32.
+_LEAST_SCALE: Final = 1e-30
+
 FORMAT: Final = 1
 
 
@@ -283,6 +289,8 @@ class MetadataEncoder:
             fill, mean, scale = (a_finite(item[key], f"'{key}' of '{name}'") for key in ("fill", "mean", "scale"))
             if scale <= 0:
                 raise broken(f"'scale' of '{name}' is {scale}, not above 0")
+            if scale < _LEAST_SCALE or max(abs(fill), abs(mean), scale) > _LARGEST or abs(fill - mean) > 1e6 * scale:
+                raise broken(f"the numbers of '{name}' ({fill:g}, {mean:g}, {scale:g}) are those of no measurement")
             numeric[name] = Statistics(fill, mean, scale)
         for entry in a_list(top["categorical"], "categorical"):
             item = an_object(entry, "a categorical field", "name", "vocabulary")
@@ -323,14 +331,14 @@ def _fit_numbers(values: npt.NDArray[np.float64], name: str) -> Statistics:
     from sklearn.preprocessing import StandardScaler
 
     # Beyond this, squares would overflow; no clinical measurement is near it.
-    if np.any(np.abs(values) > 1e100):
+    if np.any(np.abs(values) > _LARGEST):
         raise DataError(f"A value of '{name}' is too large to be true; mend it or leave it empty.")
     column = values[:, None]
     imputer = SimpleImputer(strategy="mean", keep_empty_features=True).fit(column)
     scaler = StandardScaler().fit(imputer.transform(column))
     fill = imputer.transform([[np.nan]])[0, 0]
     # A spread below this is rounding, not measurement: dividing by it would overflow float32.
-    scale = float(scaler.scale_[0]) if scaler.scale_[0] > 1e-30 else 1.0
+    scale = float(scaler.scale_[0]) if scaler.scale_[0] > _LEAST_SCALE else 1.0
     return Statistics(float(fill), float(scaler.mean_[0]), scale)
 
 

@@ -36,6 +36,7 @@ from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.errors import BundleError, DermafuseError, OutputError
 from dermafuse.files import sync_folder, write_atomic
 from dermafuse.labels import LabelSet
+from dermafuse.runtime.bundle_arrays import check_ood_arrays, read_arrays
 from dermafuse.runtime.bundle_files import MANIFEST, find_bundle, parse, printable, read_manifest, read_verified
 from dermafuse.runtime.bundle_schema import (
     FORMAT_VERSION,
@@ -218,7 +219,7 @@ def read_bundle(path: Path | str) -> Bundle:
     )
     bundle = Bundle(
         models=models,
-        head=_read_arrays(contents["head.safetensors"], folder / "head.safetensors"),
+        head=read_arrays(contents["head.safetensors"], folder / "head.safetensors"),
         image_size=preprocessing.image_size,
         encoder=encoder,
         labels=labels.label_set(),
@@ -282,11 +283,10 @@ def _check_fit(content: BundleContent, folder: Path) -> None:
             raise BundleError(
                 f"{folder}: baseline/embedding of {name} has shape {baseline.shape}, expected ({network.channels},)."
             )
-        needed = {"mahalanobis": ("ood/means", "ood/whitening"), "knn": ("ood/bank",)}
-        for array in needed.get(content.ood.method, ()) if content.ood else ():
-            side = 0 if array == "ood/whitening" else 1
-            if array not in head or head[array].ndim != 2 or head[array].shape[side] != network.ood_width:
-                raise BundleError(f"{folder}: head.safetensors lacks a usable '{array}' of {name}.")
+        if content.ood is not None:
+            check_ood_arrays(
+                content.ood, head, network.ood_width, f"{folder}: head.safetensors lacks a usable '{{}}' of {name}"
+            )
     if sizes[0] != content.image_size:
         raise BundleError(f"{folder}: image_size is {content.image_size}, but the network takes {sizes[0]} pixels.")
 
@@ -298,18 +298,6 @@ def _read_network(xml: bytes, weights: bytes, path: Path) -> ov.Model:
         said = str(error).strip().splitlines()
         reason = printable(said[-1] if said else type(error).__name__)
         raise BundleError(f"{path} is not a network that OpenVINO reads ({reason}); copy the bundle again.") from error
-
-
-def _read_arrays(content: bytes, path: Path) -> dict[str, Array]:
-    try:
-        arrays = safetensors.numpy.load(content)
-    except Exception as error:  # SafetensorError, or KeyError for a type that NumPy lacks
-        reason = printable(str(error))
-        raise BundleError(f"{path} is not a safetensors file ({reason}); copy the bundle again.") from error
-    for name, array in arrays.items():
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise BundleError(f"{path}: '{printable(name)}' does not hold finite floating-point numbers.")
-    return arrays
 
 
 def _entry(path: Path) -> FileEntry:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dermafuse.errors import BundleError, examples
+from dermafuse.printable import plain
 from dermafuse.runtime.bundle_schema import FORMAT_VERSION, FileEntry, Manifest
 
 Part = TypeVar("Part", bound=BaseModel)
@@ -102,7 +103,7 @@ def parse(kind: type[Part], content: bytes, path: Path) -> Part:
 
 def printable(text: str, limit: int = 300) -> str:
     """Return text from a foreign file fit for one line of a terminal."""
-    clean = "".join(character if character.isprintable() else "?" for character in text)
+    clean = plain(text)
     return clean if len(clean) <= limit else clean[:limit] + "..."
 
 
@@ -122,7 +123,8 @@ def _read(folder: Path, name: str, expected: int | None = None) -> bytes:
         if status.st_size > limit:
             raise BundleError(f"{path} has {status.st_size:,} bytes, more than the {limit:,} allowed.")
         with path.open("rb") as stream:
-            return stream.read(limit + 1 if expected is None else expected + 1)
+            # One byte more than is there, or should be: the manifest must not say how much memory is taken.
+            return stream.read(min(status.st_size, limit if expected is None else expected) + 1)
     except FileNotFoundError as error:
         raise BundleError(f"{path} is missing; copy the bundle again.") from error
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, on older Pythons

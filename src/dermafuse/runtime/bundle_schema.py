@@ -45,6 +45,17 @@ def _plain_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return value
 
 
+def _known_info(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """What is read from ``info`` must be what its readers expect; other keys are for people."""
+    said = value.get("announcements", [])
+    if not isinstance(said, list) or len(said) > 100 or not all(isinstance(text, str) for text in said):
+        raise ValueError("'announcements' is not a list of at most 100 texts")
+    for key in ("recipe", "backbone", "weights", "precision", "fusion", "exported_from"):
+        if not isinstance(value.get(key, ""), str):
+            raise ValueError(f"'{key}' is not a text")
+    return value
+
+
 FileName = Annotated[str, AfterValidator(_plain_name)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain_json)]
@@ -91,7 +102,7 @@ class Manifest(Part):
     dermafuse_version: Text
     members: Annotated[list[Member], Field(min_length=1, max_length=MAX_MEMBERS)]
     files: Annotated[dict[FileName, FileEntry], Field(max_length=2 * MAX_MEMBERS + 16)]
-    info: PlainJson
+    info: Annotated[PlainJson, AfterValidator(_known_info)]
 
     @model_validator(mode="after")
     def _complete(self) -> Manifest:
@@ -124,6 +135,9 @@ class Preprocessing(Part):
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+#: Of a log probability: fitted ones are at most minus the log of a class's share.
+Offset = Annotated[float, Field(ge=-50, le=50)]
+
 
 class PredictionSets(Part):
     """Class-conditional conformal prediction sets: a class is in the set where its probability reaches its minimum.
@@ -136,8 +150,13 @@ class PredictionSets(Part):
         minimum_probability: calibrated probability a class, in the order of the classes.
     """
 
-    coverage: Probability
+    coverage: Annotated[float, Field(gt=0, lt=1)]
     minimum_probability: Annotated[list[Probability], Field(max_length=MAX_CLASSES)]
+
+
+#: What a score can be at all: a rule beyond it never flags anything, or everything. Distances of vectors of length 1
+#: lie in 0..2.
+_SCORES: Final = {"energy": (-1e9, 1e9), "mahalanobis": (0.0, 1e9), "knn": (0.0, 2.0)}
 
 
 class OutOfDistribution(Part):
@@ -156,20 +175,27 @@ class OutOfDistribution(Part):
     threshold: float
     neighbours: Annotated[int, Field(ge=1, le=10_000)] = 1
 
+    @model_validator(mode="after")
+    def _possible(self) -> OutOfDistribution:
+        least, most = _SCORES[self.method]
+        if not least <= self.threshold <= most:
+            raise ValueError(f"threshold {self.threshold:g} is outside of {self.method}'s {least:g}..{most:g}")
+        return self
+
 
 class Calibration(Part):
     """``calibration.json``: from logits to probabilities, label, set and flag.
 
     Attributes:
-        temperature: T of ``softmax(logits / T)``.
+        temperature: T of ``softmax(logits / T)``; fitted ones lie in 0.1..10.
         offsets: added to the log probabilities before the label is chosen (the decision rule for rare
             classes); probabilities do not change. ``None``: the most probable class.
         prediction_set: rule of the sets, or ``None``.
         out_of_distribution: rule of the flag, or ``None``.
     """
 
-    temperature: Annotated[float, Field(ge=1e-3, le=1e3)]
-    offsets: Annotated[list[float], Field(max_length=MAX_CLASSES)] | None
+    temperature: Annotated[float, Field(ge=0.05, le=20)]
+    offsets: Annotated[list[Offset], Field(max_length=MAX_CLASSES)] | None
     prediction_set: PredictionSets | None
     out_of_distribution: OutOfDistribution | None
 
