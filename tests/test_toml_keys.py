@@ -54,6 +54,40 @@ def test_rows_of_a_blank_or_any_other_diagnosis_are_dropped_and_counted(tmp_path
         read_dataset(blank_only)
 
 
+def test_diagnoses_and_parts_compare_without_case_underscores_and_ways_to_write_a_number(tmp_path: Path) -> None:
+    toml = """label = "dx"
+split = "part"
+fold = "fold"
+ignore = ["not_sure"]
+[labels]
+1 = "mel"
+"Basal cell" = "nv"
+[values.split]
+1 = "train"
+"""
+    table = "img,dx,part,fold\na,1.0,1.0,0.0\nb,BASAL_CELL,01,1\nc,Not sure,1,0\nd,01,Train,1.0\n"
+    records = read_dataset(made(tmp_path, table, toml))
+    assert list(records.table["label"]) == ["mel", "nv", "mel"]
+    assert set(records.table["given_split"]) == {"train"}
+    assert list(records.table["given_fold"]) == ["0", "1", "1"]
+
+
+def test_what_cannot_be_told_apart_is_refused(tmp_path: Path) -> None:
+    two_ways = '[labels]\nNevus = "nv"\nnevus = "mel"\n'
+    with pytest.raises(ConfigError, match=r"\[labels\] sends 'nevus' to 'nv' and to 'mel'"):
+        read_dataset(made(tmp_path, ROWS, 'label = "dx"\n' + two_ways))
+    head = HEAD.replace('"nv"', '"nv", "NV"')
+    with pytest.raises(ConfigError, match="the classes 'NV' and 'nv' cannot be told apart"):
+        read_dataset(made(tmp_path, ROWS, 'label = "dx"\n', head=head))
+
+
+def test_a_refusal_names_the_key_that_drops_such_rows(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r'drop them by `ignore = \["\*"\]` in dermafuse.toml'):
+        read_dataset(made(tmp_path, "img,dx\na,scar\nb,nv\n", 'label = "dx"\n'))
+    with pytest.raises(DataError, match=r'drop them by `ignore = \[""\]` in dermafuse.toml'):
+        read_dataset(made(tmp_path, "img,dx\na,\nb,nv\n", 'label = "dx"\n'))
+
+
 def test_one_hot_columns_are_one_label_and_their_others_can_be_ignored(tmp_path: Path) -> None:
     table = "img,MEL,NV,UNK,Scar\na,1.0,0,0,0\nb,0,1,0,0\nc,0,0,1,0\nd,0,0,0,True\ne,0,0,0,\n"
     toml = 'label = ["MEL", "NV", "UNK", "Scar"]\nignore = ["UNK", ""]\n[labels]\nscar = "nv"\n'

@@ -68,11 +68,19 @@ def assemble(
     if not ids:
         raise DataError(f"{draft.table} has no rows that can be used; it needs one row an image.")
     check_image_ids(ids, draft.table)
-    check_labels(draft.labels, ids, classes.codes, draft.table)
+    own = layout == "csv"
+    check_labels(
+        draft.labels,
+        ids,
+        classes.codes,
+        draft.table,
+        drop=f'; map them in [labels], or drop them by `ignore = ["*"]` in {root.name}' if own else "",
+    )
     bare = [name for name, label in zip(ids, draft.labels, strict=True) if label is None]
     if labelled and bare:
         raise DataError(
-            f"{draft.table}: {len(bare):,} row(s) have no diagnosis ({examples(bare)}); fill or remove them."
+            f"{draft.table}: {len(bare):,} row(s) have no diagnosis ({examples(bare)}); fill or remove them"
+            + (f', or drop them by `ignore = [""]` in {root.name}.' if own else ".")
         )
     finder = ImageFinder(found, lambda: draft.ids)
     paths = _find_images(draft, finder)

@@ -35,9 +35,9 @@ It lies next to the table (or is any ``.toml``, named on the command line)::
     table = "ground_truth.csv"
     on = "lesion_id"                  # the column that both have, or { here = "there" }
 
-Diagnoses and categories are compared without regard to case, and categories are kept in lower case, so that
-``MALE`` and ``male`` are one. ``age`` is in years, 0 to 120. Empty cells (and ``NA``, ``NaN``, ``null``,
-``none``) are missing values; ``unknown`` is missing in a number, and a category of its own elsewhere.
+Diagnoses and categories are compared without regard to case, ``_`` and blanks, and categories are kept in lower
+case, so that ``MALE`` and ``male`` are one. ``age`` is in years, 0 to 120. Empty cells (and ``NA``, ``NaN``,
+``null``, ``none``) are missing values; ``unknown`` is missing in a number, and a category of its own elsewhere.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, fi
 
 from dermafuse.data.records import NEVER_FEATURES
 from dermafuse.data.scan import IMAGE_SUFFIXES
-from dermafuse.data.words import mapping
+from dermafuse.data.words import mapping, normal
 from dermafuse.diagnoses import CODES
 from dermafuse.errors import ConfigError, DataError, nearest
 from dermafuse.files import read_regular
@@ -82,6 +82,16 @@ OTHERS: Final = "*"
 
 #: The column of image paths where folders stand for a table.
 FOLDER_IMAGE: Final = "image"
+
+
+#: Columns of the records that hold what `split` and `fold` say.
+SPLIT: Final = "given_split"
+FOLD: Final = "given_fold"
+
+
+def label_word(text: str) -> str:
+    """Return a diagnosis as diagnoses compare: see `dermafuse.data.words.normal`; ``""`` for a blank."""
+    return normal(text) or ""
 
 
 class Join(BaseModel):
@@ -183,10 +193,11 @@ class TableDescription(BaseModel):
                     f"[labels] sends '{raw}' to '{code}', which is not one of the classes "
                     f"{', '.join(self.classes)}.{nearest(code, self.classes)}"
                 )
+        self.label_words()
         own = (*self.label, self.lesion, self.image, self.split, self.fold, "dx_type")
         told = {name.lower() for name in own if name}
         for feature, column in [*self.numeric.items(), *self.categorical.items()]:
-            if feature in NEVER_FEATURES or column.lower() in told:
+            if feature in NEVER_FEATURES or feature in (SPLIT, FOLD) or column.lower() in told:
                 raise ValueError(
                     f"'{column}' cannot be a feature: it names the image or its part, or comes with its diagnosis"
                 )
@@ -204,6 +215,24 @@ class TableDescription(BaseModel):
             except ValueError as error:
                 raise ValueError(f"[values.{feature}] {error}") from error
         return self
+
+    def label_words(self) -> dict[str, str]:
+        """Return diagnosis, as `label_word` writes it -> class: the classes themselves, then ``[labels]``.
+
+        Raises:
+            ValueError: two classes, or two lines of ``[labels]``, that differ in case, ``_`` or blanks alone.
+        """
+        known: dict[str, str] = {}
+        for name in self.classes:
+            if (other := known.setdefault(label_word(name), name)) != name:
+                raise ValueError(f"the classes '{other}' and '{name}' cannot be told apart (case, '_' and blanks)")
+        told: dict[str, str] = {}
+        for raw, code in self.labels.items():
+            if (other := told.setdefault(label_word(raw), code)) != code:
+                raise ValueError(
+                    f"[labels] sends '{raw}' to '{other}' and to '{code}' (case, '_' and blanks do not matter)"
+                )
+        return known | told
 
     def label_set(self) -> LabelSet:
         """Return the classes with their names and roles.

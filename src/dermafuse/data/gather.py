@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dermafuse.data.description import FOLDER_IMAGE, Join, TableDescription
+from dermafuse.data.description import FOLDER_IMAGE, Join, TableDescription, label_word
 from dermafuse.data.image_names import image_ids
 from dermafuse.data.scan import IMAGE_SUFFIXES, Scan, image_files, scan
 from dermafuse.data.tables import find_columns, read_table, text_column
@@ -142,10 +142,10 @@ def _joined(rows: Gathered, join: Join, path: Path) -> Gathered:
 
 
 def _kept(rows: Gathered, name: str, wanted: list[str]) -> Gathered:
-    """Keep the rows whose column ``name`` has one of the values, compared without regard to case."""
+    """Keep the rows whose column ``name`` has one of the values, compared as diagnoses are."""
     column = find_columns(rows.frame, [name], rows.table)[name]
-    values = rows.frame[column].str.lower()
-    inside = values.isin({value.lower() for value in wanted})
+    chosen = {label_word(value) for value in wanted}
+    inside = pd.Series([label_word(cell) in chosen for cell in rows.frame[column]], dtype=bool)
     if not inside.any():
         there = examples(sorted(set(rows.frame[column])), limit=6)
         raise DataError(f"{rows.table}: no row has '{column}' {' or '.join(wanted)} (there is {there}); mend [keep].")

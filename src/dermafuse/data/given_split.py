@@ -15,12 +15,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from dermafuse.data.description import FOLD, SPLIT
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split
+from dermafuse.data.words import normal
 from dermafuse.errors import ConfigError, DataError, examples, nearest
-
-SPLIT: Final = "given_split"
-FOLD: Final = "given_fold"
 
 TRAIN: Final = "train"
 VALIDATION: Final = "validation"
@@ -40,21 +39,23 @@ def read_parts(values: Sequence[str | None], told: dict[str, str], column: str, 
     Raises:
         DataError: a word that is no part; names it, its count and the known ones.
     """
-    known = PART_WORDS | {word.lower(): part for word, part in told.items()}
-    wrong = [value for value in values if value is not None and value.lower() not in known]
+    known = {str(normal(word)): part for word, part in (PART_WORDS | told).items()}
+    words = [normal(value) for value in values]
+    wrong = [value for value, word in zip(values, words, strict=True) if word is not None and word not in known]
     if wrong:
         listed = examples(dict.fromkeys(f"'{value}'" for value in wrong))
         raise DataError(
             f"{table}: {len(wrong):,} row(s) of '{column}' name no part of a split ({listed}); say in "
-            f"[values.split] which of train, validation or test they are.{nearest(wrong[0].lower(), known)}"
+            f"[values.split] which of train, validation or test they are.{nearest(str(normal(wrong[0])), known)}"
         )
-    return [None if value is None else known[value.lower()] or None for value in values]
+    return [None if word is None else known[word] or None for word in words]
 
 
 def read_folds(values: Sequence[str | None], parts: Sequence[str | None]) -> tuple[list[str | None], list[str | None]]:
     """Return folds and parts, where a fold called ``test`` is the test part and not a fold."""
-    test = [value is not None and PART_WORDS.get(value.lower()) == TEST for value in values]
-    folds = [None if out else value for value, out in zip(values, test, strict=True)]
+    words = [normal(value) for value in values]
+    test = [word is not None and PART_WORDS.get(word) == TEST for word in words]
+    folds = [None if out else word for word, out in zip(words, test, strict=True)]
     named = list(parts) or [None if value is None else TRAIN for value in folds]
     return folds, [TEST if out else part for part, out in zip(named, test, strict=True)]
 

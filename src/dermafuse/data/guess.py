@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from dermafuse.data.description import label_word
 from dermafuse.data.given_split import PART_WORDS
 from dermafuse.data.proposal import Proposal
 from dermafuse.data.tables import MISSING
@@ -141,7 +142,7 @@ def _classes(labels: Sequence[str | None], made: Proposal) -> None:
     spelling: dict[str, str] = {}
     for label in labels:
         if label is not None:
-            spelling.setdefault(label.lower(), label)
+            spelling.setdefault(label_word(label), label)
     ignored = [word for word in spelling if word in _NO_CLASS]
     ignored += [name for name in made.keys["label"] if len(made.keys["label"]) > 1 and name.lower() in _NO_CLASS]
     made.keys["ignore"] = [*([""] if None in labels else []), *dict.fromkeys(spelling.get(w, w) for w in ignored)]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.data.assemble import Draft, assemble
-from dermafuse.data.description import OTHERS, TableDescription, group_word, read_description
+from dermafuse.data.description import FOLD, OTHERS, SPLIT, TableDescription, group_word, label_word, read_description
 from dermafuse.data.gather import gather
-from dermafuse.data.given_split import FOLD, SPLIT, TEST, read_folds, read_parts, split_notes
+from dermafuse.data.given_split import TEST, read_folds, read_parts, split_notes
 from dermafuse.data.image_names import image_ids
 from dermafuse.data.one_hot import marked_column
 from dermafuse.data.records import Records
@@ -141,13 +141,13 @@ def _kept_rows(
     labelled: bool,
 ) -> npt.NDArray[np.bool_]:
     """Return which rows stay, (n,), after what ``ignore`` drops and test rows without a diagnosis; both are noted."""
-    ignored = {label.lower() for label in told.ignore}
-    known = {name.lower() for name in (*told.classes, *told.labels)}
+    ignored = {label_word(label) for label in told.ignore}
+    known = told.label_words()
     dropped: Counter[str] = Counter()
     blind = 0
     keep = np.ones(len(raw), bool)
     for row, label in enumerate(raw):
-        word = "" if label is None else label.lower()
+        word = label_word(label or "")
         out = word in ignored or (OTHERS in ignored and word != "" and word not in known)
         if out:
             dropped[label or "no diagnosis"] += 1
@@ -164,11 +164,10 @@ def _kept_rows(
 
 
 def _labels(raw: list[str | None], told: TableDescription, notes: list[str]) -> list[str | None]:
-    """Map the table's diagnoses to classes, without regard to case; unknown ones are left as they are."""
-    known = {name.lower(): name for name in told.classes}
-    known |= {name.lower(): code for name, code in told.labels.items()}
-    labels = [None if label is None else known.get(label.lower(), label) for label in raw]
-    moved = Counter((a, b) for a, b in zip(raw, labels, strict=True) if a and b and a.lower() != b.lower())
+    """Map the table's diagnoses to classes, as `label_word` compares them; unknown ones are left as they are."""
+    known = told.label_words()
+    labels = [None if label is None else known.get(label_word(label), label) for label in raw]
+    moved = Counter((a, b) for a, b in zip(raw, labels, strict=True) if a and b and label_word(a) != label_word(b))
     if moved:
         listed = ", ".join(f"{old} -> {new} ({n:,})" for (old, new), n in sorted(moved.items()))
         notes.append(f"Diagnoses mapped: {listed}.")

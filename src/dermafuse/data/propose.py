@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from dermafuse.data.description import label_word
 from dermafuse.data.formats import Format, known_formats
 from dermafuse.data.given_split import PART_WORDS
 from dermafuse.data.guess import guess
@@ -173,7 +174,7 @@ def _folders(folder: Path) -> Proposal | None:
         levels = ["label", "split"]
     deep = [parts for parts in deep if len(parts) >= len(levels)]
     named = {level: sorted({parts[place] for parts in deep}) for place, level in enumerate(levels)}
-    classes = list({name.lower(): name for name in named["label"]}.values())
+    classes = list({label_word(name): name for name in named["label"]}.values())
     if len(classes) < 2 or all(_PLAIN.fullmatch(name) for name in classes):
         return None
     keys: dict[str, Any] = {

@@ -101,8 +101,10 @@ def check_image_ids(ids: Sequence[str], path: Path) -> None:
         )
 
 
-def check_labels(labels: Sequence[str | None], ids: Sequence[str], classes: Sequence[str], path: Path) -> None:
-    """Refuse labels that are not one of ``classes``; ``None`` is let through.
+def check_labels(
+    labels: Sequence[str | None], ids: Sequence[str], classes: Sequence[str], path: Path, *, drop: str = ""
+) -> None:
+    """Refuse labels that are not one of ``classes``; ``None`` is let through. ``drop`` says how to leave them out.
 
     Raises:
         DataError: with the first examples, the count, and the known labels.
@@ -114,7 +116,7 @@ def check_labels(labels: Sequence[str | None], ids: Sequence[str], classes: Sequ
         shown = examples([f"'{label}' of {name}" for name, label in wrong])
         raise DataError(
             f"{path}: {len(wrong):,} row(s) have an unknown diagnosis ({shown}); known are "
-            f"{', '.join(classes)}.{nearest(str(wrong[0][1]), classes)}"
+            f"{', '.join(classes)}{drop}.{nearest(str(wrong[0][1]), classes)}"
         )
 
 
