@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import difflib
 import errno
 import hashlib
 import io
@@ -203,4 +204,23 @@ def existing_folder(path: Path, what: str = "folder") -> Path:
     if path.is_dir():
         return path
     state = "is a file, not a folder" if path.exists() else "does not exist"
-    raise DataError(f"The {what} {path} {state}; check the path.")
+    raise DataError(f"The {what} {path} {state}; check the path.{nearest_path(path)}")
+
+
+def nearest_path(path: Path) -> str:
+    """Return ``" Did you mean 'x'?"`` for a path that is there and looks like one that is not, else ``""``."""
+    path = path.expanduser()
+    lost, rest = path.absolute(), Path()
+    if lost.exists():
+        return ""
+    while not lost.parent.is_dir():  # the first folder that is not there
+        lost, rest = lost.parent, lost.name / rest
+    try:
+        names = [name for name in os.listdir(lost.parent) if not name.startswith(".")]  # noqa: PTH208  (names alone)
+    except OSError:
+        return ""
+    if rest != Path():
+        names = [name for name in names if (lost.with_name(name) / rest).exists()]
+    near = difflib.get_close_matches(lost.name, names, n=1, cutoff=0.5)
+    before = path.parts[: len(path.parts) - len(rest.parts) - 1]
+    return f" Did you mean '{Path(*before, near[0], rest)}'?" if near else ""

@@ -48,6 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES, against_imbalance
 
     report = Terminal()
+    if arguments.model is not None:
+        from dermafuse.runtime.bundle_files import find_bundle
+
+        find_bundle(arguments.model)
     # Whether or not every image has a diagnosis: that, too, is something to find out.
     records = read_dataset(arguments.data, labelled=False)
     found = check_records(

@@ -66,10 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
 def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
     """Print the closing tables of an evaluation."""
     from dermafuse.evaluation.summary import summary
+    from dermafuse.runtime.released import which_model
 
     show(*summary(metrics["test"], f"{out}: test, {metrics['test']['n']:,} images"))
     for text in metrics["announcements"]:
         print(text)
     if not metrics["overlap"]["known"]:
         print(f"OVERLAP UNKNOWN: {metrics['overlap']['basis']} Some of these images may have been learned from.")
+    print(which_model(metrics["model"]))
     print(f"The report is in {out / 'report.html'}. {DISCLAIMER}")

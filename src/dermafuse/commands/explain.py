@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from dermafuse.commands.predict import announce, given_metadata, run_and_images
+from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError
 
@@ -28,9 +29,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         ),
     )
     verb.add_argument("paths", metavar="RUN IMAGE", nargs="+", type=Path, help="a RUN or bundle folder, then the image")
-    verb.add_argument("--age", metavar="YEARS")
-    verb.add_argument("--sex")
-    verb.add_argument("--localization", metavar="SITE")
+    add_metadata_options(verb)
     verb.add_argument("--target", metavar="CLASS", help="the class to explain (default: the predicted one)")
     verb.add_argument("--out", metavar="OVERLAY.png", type=Path, help="the picture to write")
     verb.add_argument("--json", action="store_true", help="print the numbers as JSON")
@@ -41,24 +40,32 @@ def run(arguments: argparse.Namespace) -> int:
     """Explain one prediction."""
     from dermafuse.runtime.explain import explain
     from dermafuse.runtime.overlay import save_overlay
-    from dermafuse.runtime.released import load
+    from dermafuse.runtime.released import load, model_facts, which_model
+    from dermafuse.runtime.unknown_words import UnknownWords
 
-    model, images = run_and_images(arguments.paths)
+    model, images = model_and_images(arguments.paths)
     if len(images) != 1:
         raise ConfigError("Name one image to explain: dermafuse explain RUN IMAGE --out OVERLAY.png.")
     if arguments.out is None and not arguments.json:
         raise ConfigError("Add --out OVERLAY.png for the picture, or --json for the numbers.")
+    metadata = given_metadata(arguments)
     predictor = load(model)
     announce(predictor)
-    found = explain(predictor, images[0], target=arguments.target, **given_metadata(arguments))
+    predictor.check_fields(metadata)
+    found = explain(predictor, images[0], target=arguments.target, **metadata)
+    unknown = UnknownWords(predictor.bundle.encoder)
+    unknown.add(found.prediction)
+    for text in unknown.sentences():
+        print(text, file=sys.stderr)
     if arguments.out is not None:
         save_overlay(images[0], found, arguments.out)
     if arguments.json:
-        print(json.dumps(found.to_dict(), indent=2))
+        print(json.dumps({**found.to_dict(), "model": model_facts(predictor.bundle)}, indent=2))
         return 0
     chance = found.prediction.probabilities[found.target]
     print(f"{images[0]}: {found.prediction.label} ({found.prediction.name}), p({found.target}) = {chance:.3f}")
     for player, share in found.attributions[found.target].items():
         print(f"  {player:<14} {share:+.3f}")
     print(f"The picture is in {arguments.out}.")
+    print(which_model(model_facts(predictor.bundle)))
     return 0

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, DermafuseError
 from dermafuse.printable import csv_line, plain
@@ -20,14 +21,22 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "predict",
         parents=[common],
         help="probabilities, prediction set and flags for images or a table of images",
-        description=f"Predict images, or every row of a table. {DISCLAIMER}",
+        description="Predict images, all images of a folder, or every row of a table. On a terminal the answer is a "
+        f"small table for reading; piped, or with --out, it is CSV; with --json, JSON. {DISCLAIMER}",
         examples=(
             ("dermafuse predict lesion.jpg --age 55 --sex male --localization back", "ask the released model"),
             ("dermafuse predict RUN a.jpg b.jpg --json", "ask a model of yours, answers as JSON"),
+            ("dermafuse predict RUN FOLDER --out predictions.csv", "every image of a folder"),
             ("dermafuse predict RUN --csv table.csv --image-root images --out predictions.csv", "every row of a table"),
         ),
     )
-    verb.add_argument("paths", metavar="RUN IMAGE", nargs="*", type=Path, help="a RUN or bundle folder, then images")
+    verb.add_argument(
+        "paths",
+        metavar="RUN IMAGE",
+        nargs="*",
+        type=Path,
+        help="a RUN or bundle folder (none: the released model), then images or folders of images",
+    )
     verb.add_argument("--csv", metavar="TABLE", type=Path, help="predict every row of this table instead")
     verb.add_argument("--image-column", metavar="NAME", help="its column of image paths or ids")
     verb.add_argument("--image-root", metavar="DIR", type=Path, help="where its images lie (default: beside it)")
@@ -35,10 +44,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--column", metavar="FIELD=NAME", action="append", default=[], help="its column of a metadata field; repeatable"
     )
-    verb.add_argument("--out", metavar="FILE", type=Path, help=".csv, .jsonl or .parquet; images: default stdout")
-    verb.add_argument("--age", metavar="YEARS", help="for IMAGE...")
-    verb.add_argument("--sex", help="for IMAGE...")
-    verb.add_argument("--localization", metavar="SITE", help="for IMAGE...")
+    verb.add_argument("--out", metavar="FILE", type=Path, help=".csv, .jsonl or .parquet; images: .csv, default stdout")
+    add_metadata_options(verb)
     verb.add_argument(
         "--spreadsheet-safe", action="store_true", help="in CSV: mark cells that a spreadsheet would take for a formula"
     )
@@ -50,61 +57,72 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.set_defaults(handler=run)
 
 
-def run_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
-    """Tell a RUN folder from images: a folder in the first place is the model; else the released one is meant."""
-    return (paths[0], paths[1:]) if paths and paths[0].is_dir() else (None, paths)
-
-
-def given_metadata(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the metadata options that were given."""
-    values = {name: getattr(arguments, name) for name in ("age", "sex", "localization")}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def run(arguments: argparse.Namespace) -> int:
-    """Predict; exit 1 where some image could not be predicted."""
+    """Predict; exit 1 where some image, or no row of the table, could be predicted."""
+    model, images = model_and_images(arguments.paths)
+    metadata = given_metadata(arguments)
+    _check_arguments(arguments, images, metadata)
     from dermafuse.runtime.released import load
 
-    model, images = run_and_images(arguments.paths)
-    if (arguments.csv is None) == (not images):
-        raise ConfigError("Name images to predict, or one table with --csv (not both).")
-    if arguments.csv is not None and arguments.out is None:
-        raise ConfigError("Add --out FILE (.csv, .jsonl or .parquet) for the predictions of --csv.")
     many = arguments.csv is not None or len(images) > 8
     predictor = load(model, precision=arguments.precision, mode="throughput" if many else "latency")
     announce(predictor)
     if arguments.csv is not None:
         return _table(predictor, arguments)
-    return _images(predictor, images, arguments)
+    return _images(predictor, images, metadata, arguments)
 
 
-def announce(predictor: Any) -> None:
-    """Say on stderr what must be known of this model (synthetic data, random weights), and what it is not for."""
-    for text in predictor.bundle.info.get("announcements", ()):
-        print(plain(text), file=sys.stderr)
-    print(DISCLAIMER, file=sys.stderr)
+def _check_arguments(arguments: argparse.Namespace, images: list[Path], metadata: dict[str, str]) -> None:
+    if (arguments.csv is None) == (not images):
+        raise ConfigError("Name images to predict, or one table with --csv (not both).")
+    if arguments.csv is not None and arguments.out is None:
+        raise ConfigError("Add --out FILE (.csv, .jsonl or .parquet) for the predictions of --csv.")
+    if arguments.csv is not None and metadata:
+        name = next(iter(metadata))
+        raise ConfigError(
+            f"'{name}' is given for all rows of {arguments.csv.name}; have it in a column of the table, and name that "
+            f"with --column {name}=COLUMN."
+        )
+    if arguments.csv is None and arguments.column:
+        raise ConfigError("--column names a column of a --csv table; give values with --set-feature NAME=VALUE.")
 
 
-def _images(predictor: Any, images: list[Path], arguments: argparse.Namespace) -> int:
+def _images(predictor: Any, images: list[Path], metadata: dict[str, str], arguments: argparse.Namespace) -> int:
     from dermafuse.runtime.prediction import Query
+    from dermafuse.runtime.released import model_facts, which_model
+    from dermafuse.runtime.unknown_words import UnknownWords
 
-    metadata = given_metadata(arguments)
     predictor.check_fields(metadata)
     answers = list(predictor.stream((Query(image, metadata) for image in images), views=arguments.views))
-    failed = [answer for answer in answers if isinstance(answer, DermafuseError)]
-    rows = [
-        {"image": str(image), "error": str(answer)}
-        if isinstance(answer, DermafuseError)
-        else {"image": str(image), **answer.to_dict()}
-        for image, answer in zip(images, answers, strict=True)
-    ]
-    if arguments.json:
-        _write(json.dumps(rows, indent=2) + "\n", arguments)
+    pairs = list(zip(map(str, images), answers, strict=True))
+    good = [(image, answer) for image, answer in pairs if not isinstance(answer, DermafuseError)]
+    for_a_person = arguments.out is None and not arguments.json and sys.stdout.isatty()
+    if for_a_person:
+        from dermafuse.commands.answer import answer_text
+
+        _write("\n".join(answer_text(image, answer, predictor.bundle) for image, answer in good), arguments)
     else:
-        _write(_as_csv(rows, predictor.classes, spreadsheet=arguments.spreadsheet_safe), arguments)
-    for answer in failed:
-        print(f"dermafuse: {plain(answer)}", file=sys.stderr)
-    return 1 if failed else 0
+        rows = [
+            {"image": image, "error": str(answer)}
+            if isinstance(answer, DermafuseError)
+            else {"image": image, **answer.to_dict()}
+            for image, answer in pairs
+        ]
+        if arguments.json:
+            facts = model_facts(predictor.bundle)
+            _write(json.dumps([{**row, "model": facts} for row in rows], indent=2) + "\n", arguments)
+        else:
+            _write(_as_csv(rows, predictor.classes, spreadsheet=arguments.spreadsheet_safe), arguments)
+        print(which_model(model_facts(predictor.bundle)), file=sys.stderr)
+    unknown = UnknownWords(predictor.bundle.encoder)
+    for _, answer in good:
+        unknown.add(answer)
+    for text in unknown.sentences():
+        print(text, file=sys.stderr)
+    for _, answer in pairs:
+        if isinstance(answer, DermafuseError):
+            print(f"dermafuse: {plain(answer)}", file=sys.stderr)
+    return 1 if len(good) < len(pairs) else 0
 
 
 def _as_csv(rows: list[dict[str, Any]], classes: tuple[str, ...], *, spreadsheet: bool) -> str:
@@ -141,6 +159,7 @@ def _write(text: str, arguments: argparse.Namespace) -> None:
 def _table(predictor: Any, arguments: argparse.Namespace) -> int:
     from dermafuse.progress import Terminal
     from dermafuse.runtime.predict_table import count_rows, predict_table
+    from dermafuse.runtime.released import model_facts, which_model
 
     columns = {}
     for text in arguments.column:
@@ -163,10 +182,13 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             progress=advance,
         )
-    facts = {**dataclasses.asdict(done), "out": str(done.out), "skipped": done.skipped and str(done.skipped)}
+    for text in done.unknown_notes:
+        print(text, file=sys.stderr)
+    status = 0 if done.predicted else 1
     if arguments.json:
-        print(json.dumps(facts))
-        return 0
+        facts = {**dataclasses.asdict(done), "out": str(done.out), "skipped": done.skipped and str(done.skipped)}
+        print(json.dumps({**facts, "model": model_facts(predictor.bundle)}))
+        return status
     rate = (done.rows - done.resumed) / max(done.seconds, 1e-9)
     print(f"{done.predicted:,} of {done.rows:,} rows predicted into {done.out} ({rate:,.0f} rows/s).")
     if done.failed:
@@ -175,4 +197,5 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
         print(note)
     if done.absent:
         print(f"No column for {', '.join(done.absent)}: predicted as unknown.")
-    return 0
+    print(which_model(model_facts(predictor.bundle)))
+    return status

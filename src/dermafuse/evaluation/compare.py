@@ -16,6 +16,7 @@ from dermafuse.evaluation.intervals import paired_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions, labels_of, reported_split
 from dermafuse.evaluation.paired_tests import delong, holm, mcnemar
 from dermafuse.evaluation.prediction_rows import Rows, read_rows
+from dermafuse.files import nearest_path
 
 #: Metrics of which less is better; of all others more is.
 SMALLER_IS_BETTER: Final = frozenset({"nll", "brier", "ece", "classwise_ece", "overconfidence"})
@@ -50,7 +51,10 @@ def read_judged(path: Path) -> Judged:
         rows = parts.get(split)
     else:
         state = "is no predictions.csv" if path.exists() else "does not exist"
-        raise DataError(f"{path} {state}; name RUN folders, folders of folds, evaluations or predictions.csv files.")
+        raise DataError(
+            f"{path} {state}; name RUN folders, folders of folds, evaluations or predictions.csv files."
+            f"{nearest_path(path)}"
+        )
     if rows is None:
         raise DataError(f"{path} holds no predictions of split '{split or 'validation'}'; repeat the run.")
     order = np.argsort(rows.image_id.astype(str), kind="stable")

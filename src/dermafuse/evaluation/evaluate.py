@@ -25,8 +25,11 @@ from dermafuse.files import check_output_folder, folder_atomic, sha256, write_at
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.bundle import Bundle, read_bundle
+from dermafuse.runtime.bundle_files import find_bundle
 from dermafuse.runtime.prediction import Prediction, Query, Views
 from dermafuse.runtime.predictor import Predictor
+from dermafuse.runtime.released import is_released
+from dermafuse.runtime.unknown_words import UnknownWords
 from dermafuse.versions import versions
 
 #: Fewer unseen images than this are not measured on their own.
@@ -73,6 +76,7 @@ def evaluate_bundle(
     """
     report = report or Silent()
     started = time.perf_counter()
+    find_bundle(run_or_bundle)
     check_output_folder(out, overwrite=overwrite)
     _refuse_inputs(out, run_or_bundle, data)
     bundle = read_bundle(run_or_bundle)
@@ -83,6 +87,8 @@ def evaluate_bundle(
     read = time.perf_counter()
     predictor = Predictor(bundle, precision=precision, mode="throughput")
     found = _predict(predictor, records, views, report)
+    for text in found.unknown.sentences():
+        report.say(text)
     _refuse_too_many_bad(found.skipped, len(records) + len(records.skipped), max_bad)
     predicted = time.perf_counter()
 
@@ -97,6 +103,7 @@ def evaluate_bundle(
         "model": {
             "path": str(run_or_bundle),
             "digest": bundle.digest,
+            "released": is_released(bundle),
             "dermafuse": bundle.version,
             "precision": predictor.precision,
             "views": views,
@@ -155,7 +162,7 @@ class _Found:
     positions: list[int]
     predictions: list[Prediction]
     skipped: pd.DataFrame
-    unheard: dict[str, int]
+    unknown: UnknownWords
 
 
 def _predict(predictor: Predictor, records: Records, views: Views, report: Reporter) -> _Found:
@@ -163,10 +170,9 @@ def _predict(predictor: Predictor, records: Records, views: Views, report: Repor
     positions: list[int] = []
     predictions: list[Prediction] = []
     bad: list[dict[str, str]] = []
-    unheard = dict.fromkeys(fields, 0)
+    unknown = UnknownWords(predictor.bundle.encoder)
     table = records.table
-    given = records.known(fields)
-    queries = (Query(path, known) for path, known in zip(table["path"], given, strict=True))
+    queries = (Query(path, known) for path, known in zip(table["path"], records.known(fields), strict=True))
     with report.bar("Predicting", len(records), "images") as advance:
         for position, outcome in enumerate(predictor.stream(queries, views=views)):
             if isinstance(outcome, DermafuseError):
@@ -175,8 +181,7 @@ def _predict(predictor: Predictor, records: Records, views: Views, report: Repor
             else:
                 positions.append(position)
                 predictions.append(outcome)
-                for name in given[position].keys() & set(outcome.missing):
-                    unheard[name] += given[position][name] != "unknown"
+                unknown.add(outcome)
             advance(1)
     skipped = pd.concat([records.skipped, pd.DataFrame(bad, columns=["image_id", "path", "reason"])], ignore_index=True)
     if not predictions:
@@ -193,7 +198,7 @@ def _predict(predictor: Predictor, records: Records, views: Views, report: Repor
     if predictor.bundle.ood is not None:
         result["out_of_distribution"] = [prediction.out_of_distribution for prediction in predictions]
         result["ood_score"] = [prediction.ood_score for prediction in predictions]
-    return _Found(result, positions, predictions, skipped, unheard)
+    return _Found(result, positions, predictions, skipped, unknown)
 
 
 def _measured(rows: Rows, seed: int) -> dict[str, Any]:
@@ -218,9 +223,8 @@ def _announcements(bundle: Bundle, records: Records, predictor: Predictor, found
         said.append("NO METADATA in this data set: the model, made to use metadata, sees the image alone.")
     elif absent:
         said.append(f"NO VALUES of {', '.join(absent)} in this data set: the model takes them as unknown.")
-    for name, count in found.unheard.items():
-        if count:
-            said.append(f"Values of {name} that the model never saw in {count:,} rows: taken as unknown.")
+    for name, words in found.unknown.counts.items():
+        said.append(f"Values of {name} that the model never saw in {words.total():,} rows: taken as unknown.")
     if not records.has_lesions:
         said.append("LESIONS UNKNOWN: every image counts as independent, so the intervals may be too narrow.")
     return said

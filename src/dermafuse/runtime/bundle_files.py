@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dermafuse.errors import BundleError, examples
+from dermafuse.files import nearest_path
 from dermafuse.printable import plain
 from dermafuse.runtime.bundle_schema import FORMAT_VERSION, FileEntry, Manifest
 
@@ -35,7 +36,7 @@ def find_bundle(path: Path) -> Path:
         if (folder / MANIFEST).is_file():
             return folder
     if not path.exists():
-        raise BundleError(f"{path} does not exist; name a RUN folder or a model bundle.")
+        raise BundleError(f"{path} does not exist; name a RUN folder or a model bundle.{nearest_path(path)}")
     if not path.is_dir():
         raise BundleError(f"{path} is a file, not a folder; name a RUN folder or a model bundle.")
     raise BundleError(f"{path} holds neither {MANIFEST} nor model/{MANIFEST}; name a RUN folder or a model bundle.")

@@ -164,10 +164,9 @@ class Explainer:
             )
         given = {name: value for name, value in metadata.items() if value is not None}
         self._predictor.check_fields(given)
-        missing = self._predictor.missing(given)
-        seen, score = self._look(image)
         meta = self._predictor.encode(given)
-        prediction = self._predictor.conclude(self._probabilities(seen, meta), score, missing)
+        seen, score = self._look(image)
+        prediction = self._predictor.conclude(self._probabilities(seen, meta), score, given)
         chosen = target or prediction.label
         attributions, baseline, notes = self._attribute(seen, meta)
         curves = self._curves(seen, given) if what_if else ()

@@ -97,10 +97,13 @@ def describe(bundle: Bundle, kind: Format, verified: dict[str, Any], **more: Any
             "shape": ["batch", encoder.width],
             "columns": list(encoder.feature_names),
             "meaning": "a number x becomes (x - mean) / scale, or (fill - mean) / scale where it is missing; a word of "
-            "the vocabulary is 1 in its own column and 0 in the others; a word that is missing or not in the "
-            "vocabulary counts as 'unknown' where that is a word of it, else all its columns are 0; a column "
+            "the vocabulary is 1 in its own column and 0 in the others, in lower case, with blanks for '_', and a "
+            "number in its shortest form; other words that stand for one of the vocabulary are listed under 'words'; a "
+            "word that is missing or none of these counts as 'unknown' where that is a word of it, else all its "
+            "columns are 0; a column "
             "'..._missing' is 1 where the value is missing, and else 0",
             "encoder": encoder.to_json(),
+            "words": {name: words.spellings() for name, words in encoder.words.items()},
         }
     logits = {
         LOGITS: {

@@ -152,7 +152,7 @@ def _title(pen: _Pen, explanation: Explanation, width: int) -> None:
     pen.text((_MARGIN, 24), pen.fit(f"{said.name} ({said.label}), probability {share:.0%}", 28, room), 28, bold=True)
     bad = said.malignant_probability
     facts = [] if bad is None else [f"malignant {bad:.0%}"]
-    if said.prediction_set is not None:
+    if said.prediction_set is not None and said.prediction_set != (said.label,):
         facts.append(f"cannot be excluded: {', '.join(said.prediction_set) or 'none of the classes fits'}")
     if said.missing:
         facts.append(f"not known: {', '.join(said.missing)}")

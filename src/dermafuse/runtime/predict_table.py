@@ -19,6 +19,7 @@ from dermafuse.runtime.prediction import Prediction, Query, Views
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.runtime.table_output import OutputTable, columns_of, to_parquet
 from dermafuse.runtime.table_rows import Row, TableReader
+from dermafuse.runtime.unknown_words import UnknownWords
 
 FORMATS: Final = (".csv", ".jsonl", ".parquet")
 
@@ -37,6 +38,8 @@ class TableSummary:
         resumed: rows that an earlier, interrupted run had done.
         absent: metadata fields of the model that the table has no column for.
         notes: sentences on how the table was read and its images were found.
+        unknown: metadata field -> word that the model does not know -> rows of this run that have it.
+        unknown_notes: the same in sentences, with what the model knows.
         out: the output.
         skipped: CSV of the failed rows (``row``, ``image``, ``reason``); ``None`` where there are none.
         seconds: wall time of this run.
@@ -48,6 +51,8 @@ class TableSummary:
     resumed: int
     absent: tuple[str, ...]
     notes: tuple[str, ...]
+    unknown: Mapping[str, Mapping[str, int]]
+    unknown_notes: tuple[str, ...]
     out: Path
     skipped: Path | None
     seconds: float
@@ -114,6 +119,7 @@ def predict_table(
     state = out.with_name(out.name + ".partial.json")
     _check_output(out, partial, state, identity, resume=resume, overwrite=overwrite)
     names = columns_of(predictor.classes)
+    unknown = UnknownWords(predictor.bundle.encoder)
     if not partial.exists():  # what it will be is written down first
         try:
             out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +135,8 @@ def predict_table(
         with contextlib.closing(_predict_rows(predictor, rows, views)) as outcomes:
             for row, outcome in outcomes:
                 reason = outcome if isinstance(outcome, str) else None
+                if isinstance(outcome, Prediction):
+                    unknown.add(outcome)
                 output.add(row.number, _cells(row.name, outcome, predictor.classes), reason)
                 if output.done % _FLUSH_EVERY == 0:
                     output.flush()
@@ -144,6 +152,8 @@ def predict_table(
         resumed=resumed,
         absent=reader.columns.absent,
         notes=reader.notes(),
+        unknown={name: dict(words) for name, words in unknown.counts.items()},
+        unknown_notes=tuple(unknown.sentences()),
         out=out,
         skipped=output.skipped if failed else None,
         seconds=time.monotonic() - started,

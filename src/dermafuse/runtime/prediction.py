@@ -34,6 +34,7 @@ class Prediction:
             model has no such rule.
         ood_score: the figure behind it; larger is stranger.
         missing: metadata fields that told the model nothing (not given, "unknown", or a word never seen).
+        unknown: of these the fields whose word stands for none that the model knows -> that word as given.
     """
 
     probabilities: Mapping[str, float]
@@ -44,13 +45,17 @@ class Prediction:
     out_of_distribution: bool | None
     ood_score: float | None
     missing: tuple[str, ...]
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as plain JSON values."""
+        """Return the prediction as plain JSON values; ``unknown`` only where there is such a word."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["probabilities"] = dict(self.probabilities)
         plain["prediction_set"] = None if self.prediction_set is None else list(self.prediction_set)
         plain["missing"] = list(self.missing)
+        plain["unknown"] = dict(self.unknown)
+        if not self.unknown:
+            del plain["unknown"]
         return plain
 
 

@@ -184,7 +184,6 @@ class Predictor:
             ImageError, DataError, ConfigError: as `predict`.
         """
         _check_views(views)
-        missing = self.missing(query.metadata)
         meta = self.encode(query.metadata)[np.newaxis]
         pictures: dict[int, npt.NDArray[np.uint8]] = {}
         probabilities = []
@@ -200,7 +199,9 @@ class Predictor:
                 probabilities.append(temperature.apply(logits[0], self.bundle.temperature))
                 if self.bundle.ood is not None and number == 0:
                     strange.append(strangeness(self.bundle.ood, logits[0], vector[0][0], member.head))
-        return self.conclude(np.mean(probabilities, axis=0), float(np.mean(strange)) if strange else None, missing)
+        return self.conclude(
+            np.mean(probabilities, axis=0), float(np.mean(strange)) if strange else None, query.metadata
+        )
 
     def check_fields(self, given: Iterable[str]) -> None:
         """Refuse metadata fields that the model does not have.
@@ -219,9 +220,9 @@ class Predictor:
         return self.bundle.encoder.transform_one(metadata)
 
     def conclude(
-        self, probabilities: npt.NDArray[np.float64], ood_score: float | None, missing: Sequence[str]
+        self, probabilities: npt.NDArray[np.float64], ood_score: float | None, metadata: Mapping[str, object]
     ) -> Prediction:
-        """Return the prediction that follows from calibrated probabilities (k,)."""
+        """Return the prediction that follows from calibrated probabilities (k,) of a record."""
         bundle = self.bundle
         label = bundle.classes[choose_label(probabilities, bundle.offsets)]
         chosen = None
@@ -237,7 +238,8 @@ class Predictor:
             prediction_set=chosen,
             out_of_distribution=None if bundle.ood is None or ood_score is None else ood_score > bundle.ood.threshold,
             ood_score=ood_score,
-            missing=tuple(missing),
+            missing=self.missing(metadata),
+            unknown=bundle.encoder.unknown(metadata) if self.fields else {},
         )
 
     def missing(self, metadata: Mapping[str, object]) -> tuple[str, ...]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dermafuse.errors import BundleError
-from dermafuse.runtime.bundle import read_bundle
+from dermafuse.files import sha256
+from dermafuse.printable import plain
+from dermafuse.runtime.bundle import Bundle, read_bundle
+from dermafuse.runtime.bundle_files import MANIFEST
 from dermafuse.runtime.engine import Precision
 from dermafuse.runtime.predictor import Predictor
 
@@ -36,6 +40,26 @@ def load(
     """
     folder = released_bundle() if path is None else Path(path)
     return Predictor(read_bundle(folder), precision=precision, mode=mode, threads=threads)
+
+
+def is_released(bundle: Bundle) -> bool:
+    """Whether a bundle is the model that comes with dermafuse, or a copy of it."""
+    try:
+        return sha256(released_bundle() / MANIFEST) == bundle.digest
+    except (BundleError, OSError):
+        return False
+
+
+def model_facts(bundle: Bundle) -> dict[str, str | bool]:
+    """Return which model gave an answer, as plain JSON: ``path``, ``digest`` (SHA-256) and whether ``released``."""
+    return {"path": str(bundle.path), "digest": bundle.digest, "released": is_released(bundle)}
+
+
+def which_model(facts: Mapping[str, Any]) -> str:
+    """Return what `model_facts` says as a sentence for a person."""
+    path = Path(facts["path"])
+    what = f"{plain(path.name)}, released with dermafuse" if facts["released"] else plain(path)
+    return f"Model: {what} (digest {facts['digest'][:12]})."
 
 
 def released_bundle() -> Path:

@@ -58,11 +58,14 @@ def export(
         BundleError, DataError, WeightsError: an unusable run or data set.
     """
     from dermafuse.runtime.bundle import read_bundle
+    from dermafuse.runtime.bundle_files import find_bundle
     from dermafuse.runtime.export_check import take_sample
     from dermafuse.runtime.export_ir import FORMATS, write_description
+    from dermafuse.runtime.released import model_facts, which_model
 
     report = report or Silent()
     run, to = Path(run), Path(to)
+    find_bundle(run)
     if format not in FORMATS:
         raise ConfigError(
             f"Unknown export format '{format}'; there are {', '.join(FORMATS)}.{nearest(format, FORMATS)}"
@@ -88,6 +91,7 @@ def export(
         if format != "bundle":  # which refuses files that its manifest does not list
             write_description(folder, description)
     verified = description["verified"]
+    report.say(which_model(model_facts(bundle)))
     report.say(
         f"{to}: {format}{', int8' if int8 else ''}; largest difference to the model on {verified['source']}: "
         f"{verified['largest_difference']:.2g}."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.errors import ConfigError
+from dermafuse.files import nearest_path
 from dermafuse.training.config import TrainConfig, resolve
 
 
@@ -36,7 +37,8 @@ def read_folds(folder: Path) -> FinishedFolds:
         ConfigError: no finished cross-validation, one of an ensemble, or one of a recipe without tuning rows.
     """
     if not (folder / "metrics.json").is_file():
-        raise ConfigError(f"{folder} is no finished cross-validation; make one with train --folds 5.")
+        near = nearest_path(folder)
+        raise ConfigError(f"{folder} is no finished cross-validation; make one with train --folds 5.{near}")
     metrics = _json(folder / "metrics.json")
     config = resolve(file=folder / "config.toml")
     if "folds" in metrics and config.members:

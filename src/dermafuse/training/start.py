@@ -9,7 +9,7 @@ from typing import Any
 
 from dermafuse.data.readers import read_training_data
 from dermafuse.errors import ConfigError, DermafuseError
-from dermafuse.files import check_output_folder
+from dermafuse.files import check_output_folder, nearest_path
 from dermafuse.models.specs import spec, stage_index
 from dermafuse.progress import Reporter
 from dermafuse.training.config import TrainConfig
@@ -44,7 +44,7 @@ def train(
     if not config.data:
         raise ConfigError("No data named; add --data DATA (a folder with images and table).")
     if not Path(config.data).exists():
-        raise ConfigError(f"The data {config.data} does not exist; check the path.")
+        raise ConfigError(f"The data {config.data} does not exist; check the path.{nearest_path(Path(config.data))}")
     if config.folds and audits:
         raise ConfigError("An audit belongs to a single run; leave out --folds.")
     if config.members and audits:

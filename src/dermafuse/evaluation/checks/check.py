@@ -49,7 +49,7 @@ def check_records(
         ``summarize(records)`` with ``unreadable`` (list of image_id, path, reason), ``leakage`` (of the split, or
         of the image-level one; ``None`` where the data are too few to split), ``split`` (by and seed),
         ``findings`` (see `dermafuse.evaluation.findings.Finding.to_dict`; the most serious first),
-        ``checks_passed`` and ``checks_left_out`` (code -> title).
+        ``checks_passed`` and ``checks_left_out`` (code -> title); with ``model``, which it was (``model``).
 
     Raises:
         DataError: the split that was asked for cannot be made. BundleError: the model cannot be used.
@@ -58,8 +58,10 @@ def check_records(
     bundle = None
     if model is not None:
         from dermafuse.runtime.bundle import read_bundle
+        from dermafuse.runtime.released import model_facts
 
         bundle = read_bundle(model)
+        found["model"] = model_facts(bundle)
     # What the data give is what training uses, whatever --split says.
     given = given_split(records)
     used = given or (None if split is None else make_split(records, by=split, seed=seed))
@@ -149,6 +151,10 @@ def _facts(found: Mapping[str, Any]) -> list[str]:
         f"Metadata missing or unknown: {missing}. Rows that cannot be used: {found['skipped']:,}. "
         f"Images that cannot be opened: {len(found['unreadable']):,}."
     ]
+    if "model" in found:
+        from dermafuse.runtime.released import which_model
+
+        facts.append(which_model(found["model"]))
     leaks = found["leakage"]
     if found["split"]["given"] and leaks is not None and leaks["lesions_known"]:
         facts.append(
