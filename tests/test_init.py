@@ -233,3 +233,27 @@ def test_odd_names_survive_the_way_into_the_file(tmp_path: Path) -> None:
     told = TableDescription.model_validate(tomllib.loads(text))
     assert told.classes == ["a \\ b", "c d"]
     assert list(told.categorical) == ['Größe, "mm" = #']
+
+
+def test_a_list_of_images_without_diagnoses_is_not_taken_for_the_table(tmp_path: Path) -> None:
+    unknown(tmp_path, "img,label", [f"t{n},{'ab'[n % 2]}" for n in range(12)])
+    (tmp_path / "a_submission.csv").write_text("img,ward\n" + "".join(f"t{n},{n % 3}\n" for n in range(12)))
+    assert main(["init", str(tmp_path), "--overwrite"]) == 0
+    text = (tmp_path / "dermafuse.toml").read_text()
+    assert 'table = "list.csv"' in text
+    assert "Not read: a_submission.csv" in text
+
+
+def test_a_named_file_that_is_no_table_is_refused_for_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 picture")
+    assert main(["init", str(tmp_path / "a.jpg")]) == 2
+    assert "is a JPEG file, not a text table" in capsys.readouterr().err
+
+
+def test_a_column_name_cannot_break_out_of_a_comment(tmp_path: Path) -> None:
+    rows = [f"t{n},{'ab'[n % 2]},{n % 3},x" for n in range(12)]
+    text = unknown(tmp_path, 'img,label,"biopsy\nlesion = ""evil""","\x1b[31mward"', rows)
+    assert TableDescription.model_validate(tomllib.loads(text)).lesion is None
+    assert "\x1b" not in text

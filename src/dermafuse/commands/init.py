@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dermafuse.data.scan import scan
     from dermafuse.errors import DataError
     from dermafuse.files import existing_folder, write_atomic
+    from dermafuse.printable import plain
 
     data = arguments.data.expanduser().absolute()
     folder = data.parent if data.is_file() else existing_folder(data, "data folder")
@@ -47,14 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
     made, records = propose(folder, found, [data] if data.is_file() else found.tables)
     write_atomic(out, made.to_toml())
-    print(f"Wrote {out}: the data are taken for {made.what}.")
+    lines = [f"Wrote {out}: the data are taken for {made.what}."]
     if records is not None:
         counts = ", ".join(f"{code} {count:,}" for code, count in records.counts().items() if count)
-        print(f"It gives {len(records):,} images{f' ({counts})' if counts else ''}.")
-        for note in records.notes:
-            print(note)
-    for text in made.decide:
-        print(f"Mind: {text}")
+        lines += [f"It gives {len(records):,} images{f' ({counts})' if counts else ''}.", *records.notes]
+    lines += [f"Mind: {text}" for text in made.decide]
+    for line in lines:
+        print(plain(line))
     where = folder if data.is_dir() else out
     print(f"Look it over, then: dermafuse check {where}")
     return 0

@@ -42,7 +42,7 @@ class Proposal:
         lines = [
             f"# Written by `dermafuse init`, which took the data for {self.what}.",
             "# Look it over; docs/custom-data.md says what each key means. Next: dermafuse check",
-            *(f"# Mind: {text}" for text in self.decide),
+            *(f"# Mind: {_one_line(text)}" for text in self.decide),
             "",
         ]
         tables: list[str] = []
@@ -60,7 +60,7 @@ class Proposal:
         return "\n".join([*lines, *self._unused(), *tables]) + "\n"
 
     def _unused(self) -> list[str]:
-        lines = [f"#   {name}: {why}" for name, why in self.left_out.items()]
+        lines = [f"#   {_one_line(name)}: {why}" for name, why in self.left_out.items()]
         told = {word.lower() for value in self.keys.values() for word in _words(value)}
         rest = [name for name in self.columns if name and name.lower() not in told and name not in self.left_out]
         lines += [f"#   not used: {', '.join(map(_one_line, rest))}"] if rest else []

@@ -29,6 +29,8 @@ _PLAIN: Final = re.compile(
     r"(.*[_\- ])?(images?|imgs?|parts?|input|data|photos?|pictures?|pics|files|batch)([_\- ]?\d+)?", re.IGNORECASE
 )
 _PART: Final = re.compile(r"(train|val|test)", re.IGNORECASE)
+#: A column that names fewer of its rows' images than this (share) is no image column.
+_NAMED: Final = 0.3
 #: Fewer groups of a class than this are pointed at.
 _FEW: Final = 5
 
@@ -46,7 +48,7 @@ def propose(folder: Path, found: Scan, tables: Sequence[Path]) -> tuple[Proposal
     """
     if not found.images:
         raise DataError(f"{folder} holds no images; name the folder that holds images and table.")
-    made = _known(folder, found, tables) or _unknown(folder, found, tables) or _folders(folder)
+    made = _known(folder, found, tables) or _unknown(folder, found, tables) or _folders(folder, tables)
     if made is None:
         names = examples([path.relative_to(folder).as_posix() for path in tables])
         what = f"no table that names them (looked at {names})" if tables else "no table"
@@ -111,26 +113,35 @@ def _filled_in(frame: pd.DataFrame, there: dict[str, str], name: str) -> bool:
 
 def _unknown(folder: Path, found: Scan, tables: Sequence[Path]) -> Proposal | None:
     """Return guesses about the one table that names most of its images."""
-    best: list[tuple[float, Path, str, pd.DataFrame]] = []
+    fitting: list[tuple[Path, Proposal]] = []
     known = {fold(name) for name in found.images}
     for table in tables:
         try:
             frame = read_table(table)
         except DataError:
+            if len(tables) == 1:
+                raise
             continue
         shares = {
-            str(name): sum(_stem(cell) in known for cell in frame[name]) / len(frame) for name in frame.columns
-        } if len(frame) else {}  # fmt: skip
-        column = max(shares, key=lambda name: shares[name], default=None)
-        if column is not None and shares[column] >= 0.3:
-            best.append((shares[column], table, column, frame))
-    if not best:
+            name: sum(_stem(cell) in known for cell in frame[name]) / max(len(frame), 1) for name in frame.columns
+        }
+        image = max(shares, key=lambda name: shares[name], default="")
+        if not image or shares[image] < _NAMED:
+            continue
+        made = guess(frame, image)
+        made.columns = tuple(map(str, frame.columns))
+        made.keys |= {"table": table.relative_to(folder).as_posix()}
+        made.keys |= {"images": _images(frame[image], found, folder, table)}
+        fitting.append((table, made))
+    # A list of images without diagnoses (a test set, a submission) is not what there is to learn from.
+    told = [(table, made) for table, made in fitting if "label" in made.keys] or fitting
+    if not told:
         return None
-    _refuse_several([table for _, table, *_ in best], folder)
-    _, table, image, frame = best[0]
-    made = guess(frame, image)
-    made.columns = tuple(map(str, frame.columns))
-    made.keys |= {"table": table.relative_to(folder).as_posix(), "images": _images(frame[image], found, folder, table)}
+    _refuse_several([table for table, _ in told], folder)
+    table, made = told[0]
+    left = [other.relative_to(folder).as_posix() for other, _ in fitting if other != table]
+    if left:
+        made.decide.append(f"Not read: {examples(left)}, which name images but no diagnoses.")
     return made
 
 
@@ -159,7 +170,7 @@ def _stem(cell: object) -> str:
     return fold(take_apart(str(cell)).stem)
 
 
-def _folders(folder: Path) -> Proposal | None:
+def _folders(folder: Path, tables: Sequence[Path]) -> Proposal | None:
     """Return the description of a folder a class, with or without folders of parts above or below them."""
     files = image_files(folder)
     top = Path(os.path.commonpath([path.parent for path in files]))
@@ -192,6 +203,9 @@ def _folders(folder: Path) -> Proposal | None:
         "Folders do not say which images show the same lesion or patient: they may be on both sides of a split.",
         "Which classes are malignant is not known: say `malignant = [...]` (and `critical`, the one not to miss).",
     ]
+    if tables:
+        names = examples([path.relative_to(folder).as_posix() for path in tables])
+        made.decide.append(f"Not read: {names}, in which no image is named.")
     return made
 
 
