@@ -132,11 +132,11 @@ def _find_images(draft: Draft, finder: ImageFinder) -> list[Path | None]:
     matches = [finder.find(name) for name in draft.ids]
     refuse_rivals({name: files for name, files in zip(draft.ids, matches, strict=True) if len(files) > 1})
     paths = [files[0] if files else None for files in matches]
-    first: dict[Path, str] = {}
+    first: dict[int, str] = {}  # by the identity of the scan's path, which is hashed many times faster than the path
     shared = [
         f"'{earlier}' and '{name}' are both {path}"
         for name, path in zip(draft.ids, paths, strict=True)
-        if path is not None and (earlier := first.setdefault(path, name)) is not name
+        if path is not None and (earlier := first.setdefault(id(path), name)) is not name
     ]
     if shared:
         raise DataError(
@@ -174,12 +174,12 @@ def _notes(
 ) -> list[str]:
     """Return the sentences that hold for any layout."""
     notes = finder.notes()
-    used = set(paths)
+    used = {id(path) for path in paths}  # the scan's own paths
     dropped = {fold(take_apart(name).stem) for name in draft.dropped}
     strangers = [
         stem
         for stem, path in found.images.items()
-        if used.isdisjoint(found.clashes.get(stem, (path,))) and fold(stem) not in dropped
+        if not any(id(file) in used for file in found.clashes.get(stem, (path,))) and fold(stem) not in dropped
     ]
     gone = [name for name, path in zip(draft.ids, paths, strict=True) if path is None]
     if gone:

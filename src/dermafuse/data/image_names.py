@@ -48,6 +48,8 @@ def take_apart(name: str) -> ImageName:
 
 def image_ids(names: Sequence[str]) -> list[str]:
     """Return an id for every image name: without folders and suffix; with folders where names differ only in them."""
+    if not any(mark in "\n".join(names) for mark in "./\\"):  # plain ids, as HAM10000 has them
+        return list(names)
     parts = [take_apart(name) for name in names]
     tally = Counter(part.stem for part in parts)
     return [part.stem if tally[part.stem] == 1 else "/".join((*part.folders, part.stem)) for part in parts]
