@@ -246,5 +246,5 @@ def _narrow(made: Proposal, records: Records) -> None:
         if groups[code] < _FEW:
             made.decide.append(
                 f"The class '{code}' has {groups[code]} lesion(s) or patient(s): too few to learn or judge; join it "
-                "with another by [labels], or leave it out by `ignore`."
+                "with another by [labels], or move it from `classes` to `ignore`."
             )
