@@ -16,7 +16,7 @@ from dermafuse.data.layout_ham import LOCALIZATIONS
 from dermafuse.data.layout_isic import SITES
 from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.data.readers import read_dataset
-from dermafuse.data.words import MISSING, Words, mapped, mapping, normal, says_nothing
+from dermafuse.data.words import MISSING, Words, mapped, mapping, normal, one_spelling, says_nothing
 from dermafuse.errors import BundleError, ConfigError, DataError
 
 HAM = {"sex": ("female", "male", "unknown"), "localization": tuple(sorted(LOCALIZATIONS))}
@@ -209,6 +209,37 @@ def test_an_impossible_age_is_refused_alike_in_tables_and_records(tmp_path: Path
     encoder = MetadataEncoder.fit(records.table, numeric=["age"], categorical=[])
     with pytest.raises(DataError):
         encoder.transform_one({"age": written})
+
+
+def test_words_of_one_table_that_mean_the_same_become_one_category_and_that_is_said(tmp_path: Path) -> None:
+    toml = TOML.replace('ARM = "upper extremity"', "").replace('"LIP_UPPER" = "face"', "")
+    rows = ["F,head/neck,1,yes", "female,Head_Neck,2,true", "M,head and neck,3,N", "Male,head/neck,4,?", "unk,,5,1"]
+    table = ["img,dx,age,gender,region,skin,itch", *(f"{n},nv,50,{row}" for n, row in enumerate(rows))]
+    for name in range(5):
+        (tmp_path / f"{name}.png").write_text(str(name))
+    clinic(tmp_path, toml)
+    (tmp_path / "t.csv").write_text("\n".join(table))
+    records = read_dataset(tmp_path)
+    assert list(records.table["sex"]) == ["female", "female", "male", "male", "unk"]
+    assert list(records.table["localization"]) == ["head/neck"] * 4 + [None]
+    assert list(records.table["itch"]) == ["true", "true", "n", "?", "true"]
+    assert list(records.table["skin"]) == ["1", "2", "3", "4", "5"]
+    assert "Words of 'sex' that mean the same are one: f -> female (1), m -> male (1)." in records.notes
+    encoder = MetadataEncoder.fit(records.table, numeric=[], categorical=["sex", "itch"])
+    assert encoder.transform_one({"sex": "F"}).tolist() == encoder.transform_one({"sex": "female"}).tolist()
+
+
+@given(st.lists(st.sampled_from([*sorted(LOCALIZATIONS), "male", "female", None])))
+def test_a_table_in_the_words_of_ham10000_stays_as_it_is(column: list[str | None]) -> None:
+    assert one_spelling(column) == {}
+
+
+def test_what_a_table_says_of_its_words_is_kept() -> None:
+    words = ["arm"] * 3 + ["arms", "f", "female"]
+    assert one_spelling(words) == {"arms": "arm"}  # f is no sex among arms
+    assert one_spelling(words, kept=["arms"]) == {"arm": "arms"}
+    assert one_spelling(["f", "female"], kept=["f"]) == {"female": "f"}
+    assert one_spelling(["1", "true", "2"]) == {}
 
 
 def test_mapping_and_saying_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from dermafuse.data.image_names import ImageFinder, fold, image_ids, refuse_riva
 from dermafuse.data.records import COLUMNS, SYNTHETIC_MARKER, Records
 from dermafuse.data.scan import Scan
 from dermafuse.data.tables import check_image_ids, check_labels, text_column
+from dermafuse.data.words import one_spelling
 from dermafuse.errors import DataError, examples
 from dermafuse.labels import HAM10000, LabelSet
 
@@ -103,7 +105,11 @@ def assemble(
         "path": text_column(None if path is None else str(path) for path in paths),
         "age": pd.Series(np.full(len(ids), np.nan)),
     }
-    columns |= {name: text_column(values) for name, values in draft.text.items()}
+    spelled = _spellings(draft, categorical)
+    columns |= {
+        name: text_column(spelled.get(name, {}).get(value or "", value) for value in values)
+        for name, values in draft.text.items()
+    }
     columns |= {name: pd.Series(np.asarray(values, np.float64)) for name, values in draft.numbers.items()}
     whole = pd.DataFrame(columns)
     folder = root if root.is_dir() else root.parent
@@ -115,7 +121,11 @@ def assemble(
         numeric=numeric,
         categorical=categorical,
         skipped=_skipped([name for name, path in zip(ids, paths, strict=True) if path is None]),
-        notes=(*draft.notes, *_notes(whole[here], draft, finder, found, paths, known)),
+        notes=(
+            *draft.notes,
+            *_spelling_notes(draft, spelled),
+            *_notes(whole[here], draft, finder, found, paths, known),
+        ),
         synthetic=(folder / SYNTHETIC_MARKER).exists(),
         has_lesions=known > 0,
         values=draft.values,
@@ -167,6 +177,25 @@ def _skipped(ids: list[str]) -> pd.DataFrame:
             "reason": text_column(["image file not found"] * count),
         }
     )
+
+
+def _spellings(draft: Draft, categorical: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return categorical feature -> word -> the word of the column that it stands for."""
+    return {
+        name: one_spelling(draft.text[name], draft.values.get(name, {}).values())
+        for name in categorical
+        if name in draft.text
+    }
+
+
+def _spelling_notes(draft: Draft, spelled: Mapping[str, Mapping[str, str]]) -> list[str]:
+    notes = []
+    for name, words in spelled.items():
+        tally = Counter(draft.text[name])
+        listed = [f"{word} -> {first} ({tally[word]:,})" for word, first in sorted(words.items())]
+        if listed:
+            notes.append(f"Words of '{name}' that mean the same are one: {examples(listed, limit=8)}.")
+    return notes
 
 
 def _notes(

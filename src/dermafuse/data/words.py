@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -132,6 +133,31 @@ def mapped(values: Iterable[object], told: Mapping[str, str | None]) -> list[str
     """Return a column of categories as training keeps them: `normal`, then as ``told`` (a `mapping`) says."""
     words = (normal(value) for value in values)
     return [told.get(word or "", word) for word in words]
+
+
+def one_spelling(words: Iterable[str | None], kept: Iterable[str | None] = ()) -> dict[str, str]:
+    """Return, of the `normal` words of one column, those that another word of it stands for -> that word.
+
+    Spellings (``head neck``, ``head/neck``) become the most frequent one. ``f`` and ``female`` are one where the
+    column holds nothing but sexes, ``yes`` and ``true`` where it holds nothing but truth values.
+
+    Args:
+        words: the column.
+        kept: words to keep as they are, and to prefer.
+    """
+    tally = Counter(word for word in words if word is not None)
+    fixed = set(kept)
+    alike: dict[str, list[str]] = {}
+    for word in sorted(tally, key=lambda word: (word not in fixed, -tally[word], word)):
+        alike.setdefault(_loose(word), []).append(word)
+    found = {other: first for first, *others in alike.values() for other in others}
+    for groups in ((*_SAME[:2], _SAME[-1]), _SAME[2:]):  # sexes; truth values
+        if all(any(word in group for group in groups) for word in tally):
+            for group in groups:
+                there = sorted((word for word in group if word in tally), key=lambda word: word not in fixed)
+                first, *others = there or [""]
+                found |= dict.fromkeys(others, first)
+    return {word: first for word, first in found.items() if word not in fixed}
 
 
 class Words:
