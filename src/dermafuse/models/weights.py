@@ -14,6 +14,7 @@ import xxhash
 
 from dermafuse.errors import WeightsError, nearest
 from dermafuse.files import cache_folder, write_atomic
+from dermafuse.models.download import refuse_without_network
 from dermafuse.models.file_digest import digest
 from dermafuse.models.specs import BackboneSpec, spec
 from dermafuse.models.torch_archive import read_state_dict
@@ -70,6 +71,23 @@ def check_file(backbone: BackboneSpec, path: Path) -> Path:
             f"expected {source.digest}; get the file again or use --weights {IMAGENET}."
         )
     return path
+
+
+def refuse_missing(name: str, weights: str | Path = IMAGENET) -> None:
+    """Refuse weights that cannot be had, before anything heavy is loaded.
+
+    Raises:
+        ConfigError: unknown backbone.
+        WeightsError: the file, the package or the network is missing; names the ways out.
+    """
+    backbone = spec(name)
+    weights_id(name, weights)
+    if str(weights) != IMAGENET:
+        return
+    if not backbone.lite:
+        refuse_without_network(backbone)
+    elif not converted_file(backbone).is_file():
+        package_file(backbone)
 
 
 def load_weights(model: keras.Model, backbone: BackboneSpec, weights: str | Path, *, seed: int = 0) -> None:

@@ -41,7 +41,7 @@ def read_arrays(content: bytes, path: Path) -> dict[str, Array]:
     return arrays
 
 
-def check_ood_arrays(rule: OutOfDistribution, head: Mapping[str, Array], width: int, problem: str) -> None:
+def check_ood_arrays(rule: OutOfDistribution, head: Mapping[str, Array], width: int, where: str) -> None:
     """Refuse arrays by which the rule could not tell anything apart: ``ood/means`` (m, c), ``ood/whitening`` (c, r),
     ``ood/bank`` (n, c) of rows of length 1, none of them empty.
     """
@@ -50,11 +50,17 @@ def check_ood_arrays(rule: OutOfDistribution, head: Mapping[str, Array], width: 
         array = head.get(name)
         side = 0 if name == "ood/whitening" else 1
         if array is None or array.ndim != 2 or array.shape[side] != width or array.shape[1 - side] < 1:
-            raise BundleError(f"{problem.format(name)} (expected two dimensions, {width} wide); train the model again.")
+            raise BundleError(
+                f"In {where}, '{name}' is not usable (expected two dimensions, {width} wide); train the model again."
+            )
         values = array.astype(np.float64)
         if name == "ood/whitening" and not values.any():
-            raise BundleError(f"{problem.format(name)} (it is all zero); train the model again.")
+            raise BundleError(f"In {where}, '{name}' is not usable (it is all zero); train the model again.")
         if name == "ood/bank" and np.abs(np.linalg.norm(values, axis=1) - 1).max() > _NEAR_ONE:
-            raise BundleError(f"{problem.format(name)} (its rows are not of length 1); train the model again.")
+            raise BundleError(
+                f"In {where}, '{name}' is not usable (its rows are not of length 1); train the model again."
+            )
         if name == "ood/bank" and rule.neighbours > len(array):
-            raise BundleError(f"{problem.format(name)} ({rule.neighbours} neighbours of {len(array)}); train it again.")
+            raise BundleError(
+                f"In {where}, '{name}' is not usable ({rule.neighbours} neighbours of {len(array)}); train it again."
+            )

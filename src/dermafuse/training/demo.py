@@ -14,7 +14,7 @@ from dermafuse.files import check_output_folder
 from dermafuse.progress import Reporter
 from dermafuse.runtime.released import load
 from dermafuse.training.config import resolve
-from dermafuse.training.start import train
+from dermafuse.training.start import check_packages, train
 
 _LESIONS: Final = 400
 
@@ -27,6 +27,7 @@ def run_demo(out: Path, *, seed: int, report: Reporter) -> Mapping[str, Any]:
 
     An earlier demo in ``out`` is replaced.
     """
+    check_packages()
     check_output_folder(out, overwrite=True)
     with tempfile.TemporaryDirectory(prefix="dermafuse-demo-") as folder:
         report.warn("SYNTHETIC DATA: drawing lesions with a computer; the figures below say nothing about real ones.")

@@ -12,15 +12,15 @@ from typing import Any
 from dermafuse import __version__
 from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
-from dermafuse.errors import OutputError
 from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import make_report
-from dermafuse.files import check_output_folder, folder_atomic
+from dermafuse.files import folder_atomic
 from dermafuse.models.weights import is_random
 from dermafuse.progress import Reporter, Silent
 from dermafuse.training.audit import AUDITS
+from dermafuse.training.claim import CHECKPOINTS, check_output
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.environment import environment
 from dermafuse.training.first_look import choose_split
@@ -30,9 +30,6 @@ from dermafuse.training.prepare import Prepared
 from dermafuse.training.recipes import against_imbalance
 from dermafuse.training.run_folder import write_run
 from dermafuse.training.train_once import Division, train_once
-
-#: Folder of partial work inside RUN.
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -181,13 +178,9 @@ def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
         OutputError: a finished run is there and may not be replaced, or an unfinished one and neither
             ``resume`` nor ``overwrite`` says what to do with it, or nothing can be written there.
     """
+    unfinished = check_output(out, resume=resume, overwrite=overwrite)
     checkpoints = out / CHECKPOINTS
-    unfinished = checkpoints.is_dir() and not (out / "metrics.json").exists()
-    if unfinished and not resume and not overwrite:
-        raise OutputError(f"{out} holds an unfinished run; add --resume to continue it, or --overwrite to start again.")
-    if not unfinished:
-        check_output_folder(out, overwrite=overwrite)
-    elif not resume:
+    if unfinished and not resume:
         shutil.rmtree(checkpoints)
     return checkpoints
 

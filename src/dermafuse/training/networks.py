@@ -121,6 +121,12 @@ def _halvings(backbone: BackboneSpec, native_side: int) -> int:
     return count
 
 
+def front_path(plan: Plan) -> Path:
+    """Return where the frozen front is kept in the cache."""
+    name = f"{plan.backbone.name}-{plan.image_size}-{plan.cut}-{plan.weights}-v{_FRONT_FORMAT}"
+    return cache_folder() / "fronts" / f"{name}.xml"
+
+
 def front_file(plan: Plan, config: TrainConfig, report: Reporter = SILENT) -> Path:
     """Return the frozen front as an OpenVINO file in the cache, converted from Keras where it is not there yet.
 
@@ -128,9 +134,7 @@ def front_file(plan: Plan, config: TrainConfig, report: Reporter = SILENT) -> Pa
     A warm run thus neither builds nor traces the backbone in Keras. What is in the cache is used only where its hash
     agrees; else it is converted again, and that is said.
     """
-    folder = cache_folder() / "fronts"
-    name = f"{plan.backbone.name}-{plan.image_size}-{plan.cut}-{plan.weights}-v{_FRONT_FORMAT}"
-    path = folder / f"{name}.xml"
+    path = front_path(plan)
     state = _state(path)
     if state == "whole":
         return path

@@ -9,13 +9,16 @@ from typing import Any
 
 from dermafuse.data.readers import read_training_data
 from dermafuse.errors import ConfigError, DermafuseError
-from dermafuse.files import check_output_folder, nearest_path
+from dermafuse.files import cache_folder, check_output_folder, check_writable, nearest_path
 from dermafuse.models.specs import spec, stage_index
+from dermafuse.models.weights import refuse_missing
 from dermafuse.progress import Reporter
+from dermafuse.training.claim import check_output
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.cpu_share import threads_of_a_part
 from dermafuse.training.finished_folds import read_folds
 from dermafuse.training.first_look import choose_split, draw_split
+from dermafuse.training.networks import POOLED, front_path, plan_network
 from dermafuse.training.quiet import load_tensorflow
 
 
@@ -59,7 +62,10 @@ def train(
         spec(backbone)
     if config.unfreeze_from not in (None, "all"):
         stage_index(str(config.unfreeze_from))
-    _check_packages()
+    check_packages()
+    check_output(out, resume=resume, overwrite=overwrite)
+    check_writable(cache_folder(), "set DERMAFUSE_CACHE to a folder you can write to")
+    _check_weights(config)
     records = read_training_data(Path(config.data))
     choose_split(records, config, 0 if config.folds else None)
     if "leakage" in audits:
@@ -87,7 +93,7 @@ def release_bundle(cross_validation: Path, out: Path, *, overwrite: bool, report
     """
     check_output_folder(out, overwrite=overwrite)
     finished = read_folds(cross_validation)
-    _check_packages()
+    check_packages()
     load_tensorflow(threads=threads_of_a_part())
     from dermafuse.training.release import release
 
@@ -102,7 +108,21 @@ def _threads(config: TrainConfig) -> int:
     return 1 if config.unfreeze_from is None else threads_of_a_part()
 
 
-def _check_packages() -> None:
+def _check_weights(config: TrainConfig) -> None:
+    """Refuse weights that are needed and missing; a converted front in the cache needs none where nothing else does."""
+    for backbone in config.members or (config.backbone,):
+        one = config.model_copy(update={"backbone": backbone})
+        plan = plan_network(one)
+        if plan.cut != POOLED or not front_path(plan).is_file():
+            refuse_missing(backbone, config.weights)
+
+
+def check_packages() -> None:
+    """Refuse to train without the packages that training needs; loads none of them.
+
+    Raises:
+        DermafuseError: says how to install them.
+    """
     for package in ("tensorflow", "keras"):
         if importlib.util.find_spec(package) is None:
             raise DermafuseError(f'Training needs {package}; run: pip install "dermafuse[train]".')
