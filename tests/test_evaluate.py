@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import dermafuse
+from dermafuse.commands.evaluate import show_evaluation
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.synthetic import write_synthetic
 from dermafuse.errors import BundleError, DataError, OutputError
@@ -22,6 +23,7 @@ from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.overlap import find_overlap, find_run
 from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.evaluation.report.make import make_report
+from dermafuse.evaluation.unseen import measure_unseen
 from dermafuse.runtime.bundle import PredictionSets
 from test_report import Listener, wrong_numbers
 from tiny_bundle import tiny_bundle
@@ -128,10 +130,20 @@ def test_eight_views_are_those_of_predict(bundle: Path, synthetic: Path, tmp_pat
     assert abs(plain - averaged) > 1e-3
 
 
-def test_images_that_the_model_trained_on_are_counted_and_told_apart(synthetic: Path, tmp_path: Path) -> None:
-    run = tiny_run(tmp_path / "run", synthetic)
-    listener = Listener()
-    metrics = evaluate_bundle(run, synthetic, tmp_path / "out", report=listener)
+@pytest.fixture(scope="module")
+def met(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Listener]:
+    """A run evaluated on the very data that it was made from: the run, the evaluation, what was said."""
+    folder, listener = tmp_path_factory.mktemp("met"), Listener()
+    run = tiny_run(folder / "run", synthetic)
+    evaluate_bundle(run, synthetic, folder / "out", report=listener)
+    return run, folder / "out", listener
+
+
+def test_images_that_the_model_trained_on_are_counted_and_told_apart(
+    synthetic: Path, met: tuple[Path, Path, Listener]
+) -> None:
+    run, out, listener = met
+    metrics = json.loads((out / "metrics.json").read_text())
     rows = read_rows(run / "predictions.csv", class_codes(metrics))
     held = len(rows["validation"]) + len(rows["tuning"])
     total = len(read_dataset(synthetic))
@@ -139,12 +151,85 @@ def test_images_that_the_model_trained_on_are_counted_and_told_apart(synthetic: 
     assert metrics["overlap"]["validation_images"] == len(rows["validation"])
     assert metrics["overlap"]["tuning_images"] == len(rows["tuning"])
     assert any("TRAINED ON" in text for text in listener.warned)
-    assert metrics["test_unseen"]["n"] == held
+    assert metrics["overlap"]["chose_images"] == len(rows["tuning"])
+    assert metrics["test_unseen"]["n"] == metrics["overlap"]["unseen_images"] == len(rows["validation"])
     assert metrics["test"]["operating_points"] is None
     assert "in this test set" in metrics["test"]["notes"]["operating_points"]
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
     assert 'data-metric="/test_unseen/accuracy"' in page
-    assert wrong_numbers(page, tmp_path / "out")[0] == []
+    assert wrong_numbers(page, out)[0] == []
+
+
+def test_every_row_says_whether_the_model_learned_from_it_was_chosen_by_it_or_never_saw_it(
+    met: tuple[Path, Path, Listener],
+) -> None:
+    run, out, _ = met
+    metrics = json.loads((out / "metrics.json").read_text())
+    rows = read_rows(run / "predictions.csv", class_codes(metrics))
+    table = pd.read_csv(out / "predictions.csv").set_index("image_id")
+    assert set(table.loc[rows["validation"].image_id, "role"]) == {"unseen"}
+    assert set(table.loc[rows["tuning"].image_id, "role"]) == {"chose"}
+    rest = table.drop([*rows["validation"].image_id, *rows["tuning"].image_id])
+    assert set(rest["role"]) == {"learned from"}
+    own = table[table["role"] == "unseen"]
+    assert metrics["test_unseen"]["accuracy"] == pytest.approx((own["true"] == own["predicted"]).mean())
+    assert metrics["test_unseen"]["lesions"] == own["lesion_id"].nunique()
+
+
+def test_the_unseen_images_come_first_in_the_terminal_and_in_the_verdict(
+    met: tuple[Path, Path, Listener], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = met[1]
+    metrics = json.loads((out / "metrics.json").read_text())
+    show_evaluation(metrics, out)
+    said = " ".join(capsys.readouterr().out.split())
+    unseen, everything = (metrics[name]["n"] for name in ("test_unseen", "test"))
+    assert said.index(f"the {unseen:,} images that are unseen") < said.index(f"all {everything:,} images")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    verdict = page[page.index('id="verdict"') : page.index('id="classes"')]
+    assert verdict.index("/test_unseen/accuracy") < verdict.index("/test/accuracy")
+    assert 'class="value"><span data-metric="/test_unseen/' in verdict
+    assert 'class="value"><span data-metric="/test/' not in verdict
+
+
+def test_validation_rows_that_stopped_the_training_are_not_unseen(synthetic: Path, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", synthetic, tuning=False)
+    metrics = evaluate_bundle(run, synthetic, tmp_path / "out")
+    overlap = metrics["overlap"]
+    assert (overlap["chose_images"], overlap["unseen_images"]) == (overlap["validation_images"], 0)
+    assert "test_unseen" not in metrics
+    assert metrics["test"]["notes"]["unseen"].startswith("None of them unseen")
+    assert "None of them unseen" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    last = {**json.loads((run / "metrics.json").read_text())["training"], "monitor": "last"}
+    untouched = tiny_run(tmp_path / "last", synthetic, tuning=False, model=False, training=last)
+    records = read_dataset(synthetic)
+    found = find_overlap(untouched, records, records.classes)
+    assert found.chose.sum() == 0
+    assert found.unseen.sum() == overlap["validation_images"]
+
+
+def test_what_one_member_of_an_ensemble_holds_out_the_others_learned_from(synthetic: Path, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", synthetic, model=False, members=[{"backbone": "tiny"}])
+    records = read_dataset(synthetic)
+    found = find_overlap(run, records, records.classes)
+    assert found.trained.sum() == len(records) - found.validation.sum()
+    assert found.chose.sum() == 0
+    assert (found.unseen == found.validation).all()
+
+
+def test_a_test_set_that_only_chose_the_model_is_told_so(synthetic: Path, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", synthetic)
+    rows = read_rows(run / "predictions.csv", class_codes(json.loads((run / "metrics.json").read_text())))
+    records = read_dataset(synthetic)
+    held = {*rows["tuning"].image_id, *rows["validation"].image_id}
+    part = records.subset(records.table["image_id"].isin(held).to_numpy(bool))
+    found = find_overlap(run, part, part.classes)
+    assert not found.trained_lesions.any()
+    metrics = {"overlap": found.to_dict(), "test": {"n": len(part)}, "announcements": []}
+    everything = read_rows(run / "predictions.csv", records.classes)["validation"]
+    measure_unseen(metrics, everything.take(np.arange(10)), 0)
+    assert metrics["announcements"][0].startswith("CHOSEN BY: of ")
+    assert "Only 10 of them unseen" in metrics["test"]["notes"]["unseen"]
 
 
 def test_lesions_split_over_both_sides_count_as_met(synthetic: Path, tmp_path: Path) -> None:

@@ -289,6 +289,25 @@ def test_a_leaking_split_is_an_error_unless_the_data_check_says_so_already(synth
     assert [entry["code"] for entry in worst_findings(metrics) if entry["code"] in both] == ["DM002", "DF001"]
 
 
+def test_the_verdict_says_that_lesions_were_in_training_and_images_chose_the_epoch(
+    synthetic: Path, tmp_path: Path
+) -> None:
+    leaking = make_report(tiny_run(tmp_path / "leaking", synthetic, by="image", tuning=False, model=False))
+    said = re.sub(r"<[^>]+>", "", verdict_of(leaking))
+    leak = json.loads((leaking.parent / "metrics.json").read_text())["leakage"]
+    assert "held out of training" not in said
+    assert f"while other photographs of {leak['shared_lesions']:,} of these lesions were" in said
+    assert "The same images chose the epoch that was kept." in said
+    clean = re.sub(r"<[^>]+>", "", verdict_of(make_report(tiny_run(tmp_path / "clean", synthetic, model=False))))
+    assert "held out of training" in clean
+    assert "chose the epoch" not in clean
+
+
+def verdict_of(path: Path) -> str:
+    page = path.read_text(encoding="utf-8")
+    return page[page.index('id="verdict"') : page.index('id="classes"')]
+
+
 def test_missed_melanomas_are_reported_with_the_right_counts() -> None:
     block = {
         "n": 30,

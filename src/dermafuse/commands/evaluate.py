@@ -68,7 +68,11 @@ def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
     from dermafuse.evaluation.summary import summary
     from dermafuse.runtime.released import which_model
 
-    show(*summary(metrics["test"], f"{out}: test, {metrics['test']['n']:,} images"))
+    test, unseen = metrics["test"], metrics.get("test_unseen")
+    if unseen is not None:
+        show(*summary(unseen, f"{out}: the {unseen['n']:,} images that are unseen"))
+    rest = "" if unseen is None else ", those that the model has met included"
+    show(*summary(test, f"{out}: test, {'all ' if rest else ''}{test['n']:,} images{rest}"))
     for text in metrics["announcements"]:
         print(text)
     if not metrics["overlap"]["known"]:

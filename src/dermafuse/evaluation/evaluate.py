@@ -16,11 +16,10 @@ from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError, OutputError, examples
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.evaluated_sets import flag_block, set_block
-from dermafuse.evaluation.intervals import cluster_bootstrap
-from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.overlap import find_overlap, find_run
-from dermafuse.evaluation.prediction_rows import Rows, rows_of_table
+from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import Sources, write_report
+from dermafuse.evaluation.unseen import measure_unseen, measured
 from dermafuse.files import check_output_folder, folder_atomic, sha256, write_atomic, write_json
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter, Silent
@@ -32,8 +31,6 @@ from dermafuse.runtime.released import is_released
 from dermafuse.runtime.unknown_words import UnknownWords
 from dermafuse.versions import versions
 
-#: Fewer unseen images than this are not measured on their own.
-_UNSEEN: Final = 30
 _PACKAGES: Final = ("openvino", "numpy", "scikit-learn", "pandas", "simplejpeg", "pillow")
 
 
@@ -112,18 +109,15 @@ def evaluate_bundle(
         },
         "labels": labels.to_json(),
         "data": _describe(data, used, found),
-        "test": _measured(rows["test"], seed),
+        "test": measured(rows["test"], seed),
         "overlap": overlap.to_dict(),
     }
     if bundle.prediction_set is not None:
         metrics["test"]["prediction_sets"] = set_block(rows["test"], found.predictions, bundle.prediction_set.coverage)
     if bundle.ood is not None:
         metrics["test"]["out_of_distribution"] = flag_block(found.predictions, bundle.ood.method)
-    if overlap.trained_lesions.any():
-        _warn_overlap(metrics, report)
-        unseen = rows["test"].take(~overlap.trained_lesions)
-        if len(unseen) >= _UNSEEN and len(set(unseen.true.tolist())) > 1:
-            metrics["test_unseen"] = _measured(unseen, seed)
+    if overlap.known and not overlap.unseen.all():
+        measure_unseen(metrics, rows["test"].take(overlap.unseen), seed)
     metrics = enriched(
         metrics,
         rows,
@@ -138,7 +132,7 @@ def evaluate_bundle(
     metrics["environment"] = versions(_PACKAGES)
     judged = time.perf_counter()
     with folder_atomic(out, overwrite=overwrite) as folder:
-        _write_tables(folder, found)
+        _write_tables(folder, found, overlap.roles() if overlap.known else None)
         metrics["files"] = {
             name: sha256(folder / name) for name in ("predictions.csv", "skipped.csv") if (folder / name).exists()
         }
@@ -201,14 +195,6 @@ def _predict(predictor: Predictor, records: Records, views: Views, report: Repor
     return _Found(result, positions, predictions, skipped, unknown)
 
 
-def _measured(rows: Rows, seed: int) -> dict[str, Any]:
-    block = evaluate_predictions(rows.true, rows.probabilities, rows.labels, predicted=rows.predicted)
-    block["ci95"] = cluster_bootstrap(
-        rows.true, rows.probabilities, rows.lesion_id, rows.labels, seed=seed, predicted=rows.predicted
-    )
-    return block
-
-
 def _announcements(bundle: Bundle, records: Records, predictor: Predictor, found: _Found) -> list[str]:
     """Return what must be said wherever these numbers appear."""
     said = []
@@ -246,18 +232,11 @@ def _describe(path: Path, records: Records, found: _Found) -> dict[str, Any]:
     }
 
 
-def _warn_overlap(metrics: dict[str, Any], report: Reporter) -> None:
-    overlap = metrics["overlap"]
-    text = (
-        f"TRAINED ON: {overlap['trained_lesion_images']:,} of {metrics['test']['n']:,} images "
-        f"({overlap['share']:.1%}) show lesions that the model learned from; look at the unseen images only."
-    )
-    metrics["announcements"] = [text, *metrics["announcements"]]
-
-
-def _write_tables(folder: Path, found: _Found) -> None:
+def _write_tables(folder: Path, found: _Found, roles: Sequence[str] | None) -> None:
+    """Write the predictions, with the role of each image for the model where that is known, and the skipped rows."""
+    table = found.table if roles is None else found.table.assign(role=roles)
     # float64 numbers that were rounded to seven digits are written with these digits.
-    write_atomic(folder / "predictions.csv", found.table.to_csv(index=False))
+    write_atomic(folder / "predictions.csv", table.to_csv(index=False))
     if len(found.skipped):
         write_atomic(folder / "skipped.csv", found.skipped.to_csv(index=False))
 

@@ -78,6 +78,15 @@ def _overlap(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[F
             "Use the numbers of the unseen images only, or another data set.",
             images=seen, share=overlap["share"],
         )  # fmt: skip
+    elif overlap.get("chose_images"):
+        chose = overlap["chose_images"]
+        yield _finding(
+            "DM001", "warning", "Images of this test set chose the model",
+            f"{chose:,} of {block['n']:,} images show a lesion that had a say in the epoch, the temperature or the "
+            "decision of the model: the numbers of all images together are slightly optimistic.",
+            "Use the numbers of the unseen images only, or another data set.",
+            images=chose, share=chose / block["n"],
+        )  # fmt: skip
     elif overlap and not overlap.get("known"):
         yield _finding(
             "DM001", "info", "Overlap with the training images is unknown",

@@ -31,8 +31,10 @@ class Overlap:
         basis: one sentence that says how it is known, or why not.
         trained: (n,) images that the model learned from.
         trained_lesions: (n,) images of lesions that it learned from.
-        tuning: (n,) images that chose its epoch and temperature.
+        tuning: (n,) images that its RUN held out to choose epoch, temperature and decision.
         validation: (n,) images that its RUN reports.
+        chose: (n,) images of lesions that had a say in its epoch, temperature or decision, and of which it did not
+            learn: tuning rows, and the reported rows where early stopping looked at them.
         choosing: rows of the RUN on which thresholds may be chosen: none of them is in the test set.
         choosing_name: ``tuning`` or ``validation``.
     """
@@ -43,8 +45,21 @@ class Overlap:
     trained_lesions: BoolArray
     tuning: BoolArray
     validation: BoolArray
+    chose: BoolArray
     choosing: Rows | None = None
     choosing_name: str = "tuning"
+
+    @property
+    def unseen(self) -> BoolArray:
+        """(n,) images of lesions that neither taught the model nor had a say in it; nothing where that is unknown."""
+        return ~self.trained_lesions & ~self.chose if self.known else np.zeros_like(self.trained)
+
+    def roles(self) -> list[str]:
+        """Return what each image was to the model: ``learned from``, ``chose``, ``unseen``; empty where unknown."""
+        if not self.known:
+            return [""] * len(self.trained)
+        pairs = zip(self.trained_lesions, self.chose, strict=True)
+        return ["learned from" if learned else "chose" if chose else "unseen" for learned, chose in pairs]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as plain JSON values; ``None`` for what is not known."""
@@ -58,6 +73,8 @@ class Overlap:
             "share": lesions / n if self.known and n else None,
             "tuning_images": int(self.tuning.sum()),
             "validation_images": int(self.validation.sum()),
+            "chose_images": int(self.chose.sum()) if self.known else None,
+            "unseen_images": int(self.unseen.sum()) if self.known else None,
         }
 
 
@@ -83,29 +100,33 @@ def find_overlap(run: Path | None, records: Records, classes: tuple[str, ...]) -
     """
     none = np.zeros(len(records), dtype=np.bool_)
     if run is None:
-        return Overlap(False, "A bundle alone does not say what it was trained on.", none, none, none, none)
+        return Overlap(False, "A bundle alone does not say what it was trained on.", none, none, none, none, none)
     try:
         metrics = read_metrics(run)
         rows = read_rows(run / "predictions.csv", labels_of(metrics))
     except DermafuseError as error:
-        return Overlap(False, f"What the model was trained on is not known: {error}", none, none, none, none)
+        return Overlap(False, f"What the model was trained on is not known: {error}", none, none, none, none, none)
     images, lesions = (records.table[name].to_numpy(object) for name in ("image_id", "lesion_id"))
     trained, why = _training_set(run, metrics, rows)
     if trained is not None and records.synthetic and trained.synthetic and not _same_files(records, trained):
         return Overlap(
             True, "Model and test set are generated data of different seeds; equal ids are different images.",
-            none, none, none, none, *_choosing(rows, classes, set(), set()),
+            none, none, none, none, none, *_choosing(rows, classes, set(), set()),
         )  # fmt: skip
     held = {name: np.isin(images, part.image_id) for name, part in rows.items()}
     tuning, validation = held.get("tuning", none), held.get("validation", none)
     choosing = _choosing(rows, classes, set(images), set(lesions))
     if trained is None:
-        return Overlap(False, why, none, none, tuning, validation, *choosing)
+        return Overlap(False, why, none, none, tuning, validation, none, *choosing)
     table = trained.table
     own = np.isin(images, table["image_id"].to_numpy(object))
     shared = own | (np.isin(lesions, table["lesion_id"].to_numpy(object)) if trained.has_lesions else none)
-    basis = f"Compared by image and lesion id with the {len(table):,} images that {run.name} did not hold out."
-    return Overlap(True, basis, own, shared, tuning, validation, *choosing)
+    basis = f"Compared by image and lesion id with the {len(table):,} images that {run.name} learned from."
+    chose = none
+    for part in _chose(metrics, rows):
+        by_lesion = np.isin(lesions, part.lesion_id) if trained.has_lesions else none
+        chose = chose | np.isin(images, part.image_id) | by_lesion
+    return Overlap(True, basis, own, shared, tuning, validation, chose & ~shared, *choosing)
 
 
 def _training_set(run: Path, metrics: Mapping[str, Any], rows: Mapping[str, Rows]) -> tuple[Records | None, str]:
@@ -116,11 +137,21 @@ def _training_set(run: Path, metrics: Mapping[str, Any], rows: Mapping[str, Rows
         records = read_training_data(Path(named))
     except (OSError, ValueError, KeyError, DermafuseError) as error:
         return None, f"The training images are not known: {error}"
-    held = {image for part in rows.values() for image in part.image_id}
+    met = {image for part in rows.values() for image in part.image_id}
     ids = records.table["image_id"]
-    if not held <= set(ids) or len(ids) != metrics.get("data", {}).get("images"):
+    if not met <= set(ids) or len(ids) != metrics.get("data", {}).get("images"):
         return None, f"The training images are not known: {named} is no longer the data set that {run.name} saw."
-    return records.subset(~ids.isin(held).to_numpy(bool)), ""
+    # What one member of an ensemble holds out, the others learn from.
+    held = [part for name, part in rows.items() if name != "tuning" or not metrics.get("members")]
+    return records.subset(~ids.isin({image for part in held for image in part.image_id}).to_numpy(bool)), ""
+
+
+def _chose(metrics: Mapping[str, Any], rows: Mapping[str, Rows]) -> list[Rows]:
+    """Return the rows of a RUN that had a say in its epoch, temperature or decision."""
+    said = metrics.get("training") or {}
+    watched = said.get("early_stopping_rows") == "validation" and said.get("monitor") != "last"
+    names = ("tuning", "validation") if watched else ("tuning",)
+    return [rows[name] for name in names if name in rows]
 
 
 def _choosing(

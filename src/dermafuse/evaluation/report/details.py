@@ -246,6 +246,8 @@ def _overlap(facts: Facts) -> str:
         for key, name in (
             ("trained_images", "images that the model learned from"),
             ("trained_lesion_images", "images of lesions that it learned from"),
+            ("chose_images", "images of other lesions that chose its epoch, temperature or decision"),
+            ("unseen_images", "images that are unseen"),
             ("tuning_images", "images that tuned it"),
             ("validation_images", "images it was validated on before"),
         )

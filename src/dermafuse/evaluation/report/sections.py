@@ -48,8 +48,9 @@ _OTHER: Final = (
 
 def verdict(facts: Facts) -> str:
     """Return the box at the top: what is claimed, how sure it is, and what speaks against it."""
-    shown = [headline for headline in _headlines(facts.labels) if facts.get(f"@/{headline[0]}") is not None]
-    tiles = "".join(_tile(facts, *headline) for headline in shown)
+    base = "@" if facts.get("/test_unseen") is None else "/test_unseen"
+    shown = [headline for headline in _headlines(facts.labels) if facts.get(f"{base}/{headline[0]}") is not None]
+    tiles = "".join(_tile(facts, base, *headline) for headline in shown)
     known = worst_findings(facts.metrics)
     listed = "".join(f"<li>{_finding(facts, entry)}</li>" for entry in known[:3])
     findings = f'<h3>Most serious findings</h3><ol class="findings">{listed}</ol>' if listed else ""
@@ -64,8 +65,8 @@ def verdict(facts: Facts) -> str:
     return (
         f'<section id="verdict" class="verdict {escape(worst)}"><h2>Verdict</h2>'
         f'<p class="disclaimer">{escape(diagnoses.DISCLAIMER)}</p>{said}'
-        f"<p>{_claim(facts)}</p>"
-        f'{_unseen(facts)}<div class="tiles">{tiles}</div>{findings}</section>'
+        f"<p>{_claim(facts, base)}</p>"
+        f'<div class="tiles">{tiles}</div>{_all_images(facts)}{findings}</section>'
     )
 
 
@@ -177,27 +178,42 @@ def _headlines(labels: LabelSet) -> list[tuple[str, str, str]]:
     return [*_HEADLINES[:place], (own[0], name, own[2]), *_HEADLINES[place:]]
 
 
-def _claim(facts: Facts) -> str:
-    if facts.split == "validation":
+def _claim(facts: Facts, base: str) -> str:
+    """Return what is said of which images; ``base``: the block that comes first (the unseen images, or all)."""
+    leaks, watched = facts.get("/leakage/leaked_images"), facts.get("/training/early_stopping_rows") == "validation"
+    if base != "@":
+        words = "On the {/test_unseen/n:,d} images ({/test_unseen/lesions:,d} lesions) that are unseen, "
+    elif facts.split == "validation" and leaks and facts.get("/leakage/lesions_known"):
+        words = (
+            "On {@/n:,d} images ({@/lesions:,d} lesions) that were not in training, while other photographs of "
+            "{/leakage/shared_lesions:,d} of these lesions were ({/leakage/leaked_images:,d} of the images show one), "
+        )
+    elif facts.split == "validation" and facts.get("/leakage/lesions_known") is False:
+        words = "On {@/n:,d} images that were not in training, though their lesions may have been, "
+    elif facts.split == "validation":
         words = "On {@/n:,d} images ({@/lesions:,d} lesions) held out of training, "
     elif not facts.get("/overlap/known"):
         words = "On {@/n:,d} images ({@/lesions:,d} lesions; whether the model learned from them is not known), "
     elif facts.get("/overlap/trained_lesion_images"):
         words = "On {@/n:,d} images ({@/lesions:,d} lesions), some of which the model learned from, "
+    elif facts.get("/overlap/chose_images"):
+        words = "On {@/n:,d} images ({@/lesions:,d} lesions), some of which chose its epoch, temperature or decision, "
     else:
         words = "On {@/n:,d} images ({@/lesions:,d} lesions) that the model did not learn from, "
-    text = words + "the model's decision is right for {@/accuracy:.1%}."
-    critical = f"@/per_class/{step(facts.labels.critical or '')}"
+    text = words + f"the model's decision is right for {{{base}/accuracy:.1%}}."
+    critical = f"{base}/per_class/{step(facts.labels.critical or '')}"
     if facts.get(f"{critical}/recall") is not None:
         text += f" It names {{{critical}/recall:.1%}} of the {{{critical}/support:,d}} images of "
         text += f"{facts.labels.critical_name.replace('{', '(').replace('}', ')')} as such."
     if facts.get("/leakage/lesions_known") and facts.get("/leakage/leaked_images") == 0:
         text += " None of these lesions was in training."
+    if facts.split == "validation" and watched and facts.get("/training/monitor") != "last":
+        text += " The same images chose the epoch that was kept."
     return facts.fill(text) + " Intervals are 95 %, by bootstrap over lesions."
 
 
-def _tile(facts: Facts, key: str, name: str, spec: str) -> str:
-    value, span = facts.get(f"@/{key}"), facts.get(f"@/ci95/{key}")
+def _tile(facts: Facts, base: str, key: str, name: str, spec: str) -> str:
+    value, span = facts.get(f"{base}/{key}"), facts.get(f"{base}/ci95/{key}")
     bar = ""
     if span and 0 <= value <= 1:
         low, high = (100 * min(1.0, max(0.0, bound)) for bound in span)
@@ -207,21 +223,22 @@ def _tile(facts: Facts, key: str, name: str, spec: str) -> str:
         )
     return (
         f'<div class="tile"><span class="name">{escape(name)}</span>'
-        f'<span class="value">{facts.show(f"@/{key}", spec)}</span>{facts.span(f"@/ci95/{key}")}{bar}</div>'
+        f'<span class="value">{facts.show(f"{base}/{key}", spec)}</span>{facts.span(f"{base}/ci95/{key}")}{bar}</div>'
     )
 
 
-def _unseen(facts: Facts) -> str:
+def _all_images(facts: Facts) -> str:
+    """Return the unseen images beside all images; or why the unseen ones were not measured."""
     if facts.get("/test_unseen") is None:
-        return ""
+        return note(facts.show("@/notes/unseen")) if facts.get("@/notes/unseen") else ""
     rows: list[Sequence[Cell | str]] = []
-    for key, name, spec in _HEADLINES:
+    for key, name, spec in _headlines(facts.labels):
         if facts.get(f"/test_unseen/{key}") is not None:
             own = f"{facts.show(f'/test_unseen/{key}', spec)} {facts.span(f'/test_unseen/ci95/{key}')}"
             rows.append([name, Cell(own, number=True), Cell(facts.show(f"@/{key}", spec), number=True)])
-    heading = facts.fill("Only the {/test_unseen/n:,d} images whose lesions the model has not learned from")
+    heading = facts.fill("Beside all {@/n:,d} images, those that the model has met included")
     listed = table(("metric", "unseen images", "all images"), rows, sortable=False)
-    return f"<h3>{heading}</h3>{listed}<h3>All images, those of known lesions included</h3>"
+    return f"<h3>{heading}</h3>{listed}{note('All that stands below is about all images.')}"
 
 
 def _finding(facts: Facts, entry: Mapping[str, Any], *, mark: bool = True) -> str:
