@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 from dermafuse.commands import export as verb
+from dermafuse.commands.parsing import VerbParser
 from dermafuse.data.images import load_image
 from dermafuse.data.readers import read_dataset
 from dermafuse.errors import BundleError, ConfigError, DermafuseError, OutputError
@@ -259,7 +260,7 @@ def test_what_cannot_be_exported_is_refused_before_any_work(run: Path, tmp_path:
 def test_the_verb_prints_the_largest_difference(
     synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = argparse.ArgumentParser()
+    parser = VerbParser()
     verb.add(parser.add_subparsers(), argparse.ArgumentParser(add_help=False))
     bundle = tiny_bundle(tmp_path / "bundle")
     words = ["export", str(bundle), "--format", "openvino", "--data", str(synthetic)]

@@ -210,13 +210,13 @@ def test_out_of_distribution_scores_agree_with_their_formulas():
 
 
 def test_the_flag_is_raised_above_the_threshold_only(tmp_path):
-    for method in ("mahalanobis", "knn"):
+    for method, largest in (("mahalanobis", 1e9), ("knn", 2.0)):
         head = {
             "ood/means": np.zeros((1, CHANNELS), np.float32),
             "ood/whitening": np.eye(CHANNELS, dtype=np.float32),
             "ood/bank": np.eye(CHANNELS, dtype=np.float32),
         }
-        for threshold, expected in ((-1.0, True), (1e9, False)):
+        for threshold, expected in ((0.0, True), (largest, False)):
             rule = OutOfDistribution(method=method, threshold=threshold)
             folder = tiny_bundle(tmp_path / f"{method}{threshold}", head=head, ood=rule)
             found = dermafuse.load(folder).predict(tiny_image())
