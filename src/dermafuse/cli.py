@@ -37,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: the verb says what failed. 2: a mistake that the user can mend, or a fault of disk or memory.
     130, 143, 129: ended by Ctrl-C, SIGTERM or SIGHUP.
     """
-    usable_streams()
+    with usable_streams():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     if not given:  # to a newcomer the way in, to a script that lost its verb still a mistake
         parser().print_help(sys.stderr)

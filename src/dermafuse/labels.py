@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from dermafuse import diagnoses
 from dermafuse.errors import DataError, nearest
+from dermafuse.printable import plain
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class LabelSet:
     critical: str | None = None
 
     def __post_init__(self) -> None:
+        # They are shown everywhere: terminal, tables, pages, figures. Nothing in them may steer those.
+        object.__setattr__(self, "codes", tuple(map(plain, self.codes)))
+        object.__setattr__(self, "names", {plain(code): plain(name) for code, name in self.names.items()})
+        object.__setattr__(self, "malignant", frozenset(map(plain, self.malignant)))
+        object.__setattr__(self, "critical", None if self.critical is None else plain(self.critical))
         if len(self.codes) < 2 or len(set(self.codes)) < len(self.codes) or not all(self.codes):
             raise DataError(f"The classes {self.codes} must be at least two different names; check the label list.")
         for code in self.codes:

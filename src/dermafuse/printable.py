@@ -7,12 +7,14 @@ before, a line break makes two rows of one, bidirectional marks turn words round
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import html
 import io
 import sys
 import unicodedata
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 #: What a spreadsheet takes for the start of a formula, as `plain` writes it.
 _FORMULA: Final = ("=", "+", "-", "@", "\\t", "\\r", "\\n")
@@ -28,6 +30,11 @@ def plain(text: object) -> str:
     if words.isascii() and words.isprintable():
         return words
     return "".join(character if character.isprintable() else _shown(character) for character in words)
+
+
+def escape(text: str, quote: bool = True) -> str:
+    """Return text for HTML and SVG, as `html.escape` does, of characters that XML allows. Line breaks stay."""
+    return html.escape("\n".join(map(plain, text.split("\n"))), quote)
 
 
 def for_terminal(text: str) -> str:
@@ -57,14 +64,44 @@ def csv_line(cells: Iterable[object], *, spreadsheet: bool = False) -> str:
     return line.getvalue()
 
 
-def usable_streams() -> None:
-    """Make stdout and stderr take any text: what their encoding lacks is written out, and closed ones take nothing."""
+@contextlib.contextmanager
+def usable_streams() -> Iterator[None]:
+    """Let stdout and stderr take any text while the block runs.
+
+    What their encoding lacks is written out, closed ones take nothing, and what is printed is shown as `for_terminal`
+    does: whoever prints a name from a file need not think of it. Rich, whose colours are ours, gets the `raw` ones.
+    """
+    before = sys.stdout, sys.stderr
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the caller (`>&-`)
-            setattr(sys, name, _Nowhere())
+            stream = _Nowhere()
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, stream if isinstance(stream, _Shown) else _Shown(stream))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def raw(stream: Any) -> Any:
+    """Return the stream behind one of `usable_streams`: for text that was made fit before."""
+    return stream.stream if isinstance(stream, _Shown) else stream
+
+
+class _Shown:
+    """A text stream whose text shows."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(for_terminal(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class _Nowhere:

@@ -7,7 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from dermafuse.printable import for_terminal, raw
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: Called with how many more items are done.
 Advance = Callable[[int], None]
@@ -47,21 +52,41 @@ class Silent:
 SILENT: Final = Silent()
 
 
+def console(stream: Any, **options: Any) -> Console:
+    """Return a rich console on a stream that shows text as `printable.for_terminal` does, and takes no markup in it."""
+    from rich.console import Console, ConsoleRenderable, RenderHook, RenderResult
+    from rich.segment import Segment
+
+    class Shown:
+        def __init__(self, inner: ConsoleRenderable) -> None:
+            self.inner = inner
+
+        def __rich_console__(self, console: Console, options: Any) -> RenderResult:
+            for segment in console.render(self.inner, options):
+                yield segment if segment.control else Segment(for_terminal(segment.text), segment.style)
+
+    class Hook(RenderHook):
+        def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+            return [Shown(inner) for inner in renderables]
+
+    made = Console(file=raw(stream), highlight=False, markup=False, **options)
+    made.push_render_hook(Hook())
+    return made
+
+
 class Terminal:
     """Writes to stderr with rich; bars turn into plain lines where stderr is not a terminal."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 140)
+        self._console = console(sys.stderr, width=None if sys.stderr.isatty() else 140)
 
     def say(self, text: str) -> None:
         """Show a line."""
-        self._console.print(text, markup=False)
+        self._console.print(text)
 
     def warn(self, text: str) -> None:
         """Show a line in yellow."""
-        self._console.print(text, style="bold yellow", markup=False)
+        self._console.print(text, style="bold yellow")
 
     @contextlib.contextmanager
     def bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:

@@ -8,8 +8,8 @@ from typing import Any
 
 def show(*parts: Any) -> None:
     """Print rich tables and texts to stdout; not wrapped to 80 columns where stdout is a file or a pipe."""
-    from rich.console import Console
+    from dermafuse.progress import console
 
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    terminal = console(sys.stdout, width=None if sys.stdout.isatty() else 160)
     for part in parts:
-        console.print(part)
+        terminal.print(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from dermafuse.data.tables import check_image_ids, check_labels, text_column
 from dermafuse.data.words import one_spelling
 from dermafuse.errors import DataError, examples
 from dermafuse.labels import HAM10000, LabelSet
+from dermafuse.printable import plain
 
 
 @dataclass
@@ -70,15 +71,16 @@ def assemble(
     if not ids:
         raise DataError(f"{draft.table} has no rows that can be used; it needs one row an image.")
     check_image_ids(ids, draft.table)
+    labels = list(_plain(draft.labels))  # as the classes of a `LabelSet` are
     own = layout == "csv"
     check_labels(
-        draft.labels,
+        labels,
         ids,
         classes.codes,
         draft.table,
         drop=f'; map them in [labels], or drop them by `ignore = ["*"]` in {root.name}' if own else "",
     )
-    bare = [name for name, label in zip(ids, draft.labels, strict=True) if label is None]
+    bare = [name for name, label in zip(ids, labels, strict=True) if label is None]
     if labelled and bare:
         raise DataError(
             f"{draft.table}: {len(bare):,} row(s) have no diagnosis ({examples(bare)}); fill or remove them"
@@ -99,15 +101,15 @@ def assemble(
     lesions, known = _lesions(draft, ids)
     columns: dict[str, pd.Series] = {name: text_column([None] * len(ids)) for name in COLUMNS}
     columns |= {
-        "image_id": text_column(ids),
-        "lesion_id": text_column(lesions),
-        "label": text_column(draft.labels),
+        "image_id": text_column(map(plain, ids)),
+        "lesion_id": text_column(map(plain, lesions)),
+        "label": text_column(labels),
         "path": text_column(None if path is None else str(path) for path in paths),
         "age": pd.Series(np.full(len(ids), np.nan)),
     }
     spelled = _spellings(draft, categorical)
     columns |= {
-        name: text_column(spelled.get(name, {}).get(value or "", value) for value in values)
+        name: text_column(_plain(spelled.get(name, {}).get(value or "", value) for value in values))
         for name, values in draft.text.items()
     }
     columns |= {name: pd.Series(np.asarray(values, np.float64)) for name, values in draft.numbers.items()}
@@ -131,6 +133,11 @@ def assemble(
         values=draft.values,
         group=draft.group,
     )
+
+
+def _plain(values: Iterable[str | None]) -> Iterator[str | None]:
+    """Yield texts fit to be shown wherever the records go: terminal, tables, pages, figures (see `plain`)."""
+    return (None if value is None else plain(value) for value in values)
 
 
 def _find_images(draft: Draft, finder: ImageFinder) -> list[Path | None]:

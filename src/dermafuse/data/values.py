@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from dermafuse.data.words import MISSING, UNKNOWN, says_nothing
 from dermafuse.errors import DataError
+from dermafuse.printable import plain
 
 __all__ = [
     "AGE_RANGE",
@@ -67,7 +68,7 @@ def is_missing(value: object) -> bool:
 
 def clean(value: object) -> str | None:
     """Return a category as stripped lower-case text, None where it is missing."""
-    text = str(value).strip().lower()
+    text = plain(str(value).strip().lower())
     return None if text in MISSING else text
 
 

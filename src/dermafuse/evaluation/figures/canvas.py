@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Final
+
+from dermafuse.printable import escape
 
 #: name -> (light, dark). The class colours keep their order of lightness for the colour-blind; red is melanoma.
 INKS: Final[dict[str, tuple[str, str]]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from dermafuse.evaluation.report.html import card, details, note, section, table
 from dermafuse.evaluation.report.make import records_of_rows, run_config
 from dermafuse.evaluation.report.shell import page
 from dermafuse.files import folder_atomic, write_atomic, write_json
+from dermafuse.printable import escape
 from dermafuse.progress import Reporter
 
 #: Pictures of each kind of change, those first whose probability of the true class moved most.

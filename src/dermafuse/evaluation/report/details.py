@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from typing import Any, Final
 
 from dermafuse.evaluation.checklists.items import STATES, filled_checklists
@@ -12,6 +11,7 @@ from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.gallery import Example, Gallery
 from dermafuse.evaluation.report.html import Cell, card, details, figure, grid, note, section, table
+from dermafuse.printable import escape
 
 _LEAK_WORDS: Final = (
     "{/leakage/leaked_images:,d} of {/leakage/validation_images:,d} reported images ({/leakage/share:.1%}) show "

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from html import escape
 from typing import Any, Final
 
 from dermafuse.evaluation.metrics import labels_of
 from dermafuse.labels import LabelSet
+from dermafuse.printable import escape
 
 #: What stands where a number is not defined or not known.
 NONE: Final = "–"

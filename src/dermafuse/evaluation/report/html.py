@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from dermafuse.evaluation.figures.make import Figure
+from dermafuse.printable import escape
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +42,7 @@ from dermafuse.evaluation.report.shell import page
 from dermafuse.evaluation.report.subgroups import subgroups
 from dermafuse.evaluation.report.uncertainty import explanation_quality, uncertainty
 from dermafuse.files import existing_folder, write_atomic, write_json
+from dermafuse.printable import escape
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.runtime.released import load

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import MALIGNANT, BoolArray, FloatArray
 from dermafuse.evaluation.report.facts import Facts
 from dermafuse.evaluation.report.html import Cell, card, figure, grid, note, section, table
+from dermafuse.printable import escape
 
 
 def operating(facts: Facts, figures: Mapping[str, Figure], rows: Rows) -> str:

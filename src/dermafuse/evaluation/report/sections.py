@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any, Final
 
 from dermafuse import diagnoses
@@ -12,6 +11,7 @@ from dermafuse.evaluation.model_findings import worst_findings
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.html import Cell, badge, card, figure, grid, note, section, table
 from dermafuse.labels import LabelSet
+from dermafuse.printable import escape
 
 _HEADLINES: Final = (
     ("accuracy", "Accuracy", ".3f"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 from importlib.resources import files
 from typing import Final
 
 from dermafuse.evaluation.figures.canvas import theme_style, theme_variables
+from dermafuse.printable import escape
 
 #: Colours of the page itself: name -> (light, dark). The drawings' inks come on top.
 _COLOURS: Final = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from dermafuse.evaluation.figures.make import Figure
 from dermafuse.evaluation.figures.tables import COLUMN_NAMES, forest_metrics
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.html import Cell, card, details, note, section, table
+from dermafuse.printable import escape
 
 
 def subgroups(facts: Facts, figures: Mapping[str, Figure]) -> str:
