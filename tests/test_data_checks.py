@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from dermafuse.data.description import group_word
+from dermafuse.data.given_split import given_split
 from dermafuse.data.records import COLUMNS, Records, summarize
 from dermafuse.data.splits import Split
 from dermafuse.data.words import Words
@@ -304,3 +305,32 @@ def test_findings_say_patients_where_patients_are_grouped() -> None:
 )  # fmt: skip
 def test_the_name_of_a_column_says_what_its_ids_name(column: str, word: str) -> None:
     assert group_word(column) == word
+
+
+def test_df009_foresees_what_training_refuses_with_the_same_count() -> None:
+    def labels(rare: int) -> list[str]:
+        return ["nv"] * (N - rare) + ["mel"] * rare
+
+    assert "Training will refuse these data: All 200 images" in finding("DF009", records(label=["nv"] * N)).explanation
+    one, two = (finding("DF009", records(label=labels(count))) for count in (1, 2))
+    assert one.severity == two.severity == "error"
+    assert "A split by lesion will refuse these data: Class 'mel' has 1 lesion(s)" in one.explanation
+    assert "such as standard, will refuse these data: Class 'mel' has 2 lesion(s), too few for 3" in two.explanation
+    assert finding("DF009", records(label=labels(3))).severity == "warning"
+    pairs = [f"P{i // 2}" for i in range(N)]
+    conflict = ["nv", "mel"] * 2 + ["nv"] * (N - 4)
+    told = finding("DF009", records(lesion_id=pairs, label=conflict, group="patient"))
+    assert "Class 'mel' has 2 patient(s)" in told.explanation
+
+
+def test_df009_foresees_a_given_split_whose_training_part_lacks_a_class() -> None:
+    split = ["validation"] * 40 + ["train"] * (N - 40)
+    data = records(label=["mel"] * 40 + ["nv"] * (N - 40))
+    data.table["given_split"] = split
+    used = given_split(data)
+    assert used is not None
+    assert "leaves no image of class 'mel' to learn from" in finding("DF009", data, split=used).explanation
+
+
+def test_unlabelled_images_and_no_labels_at_all_are_no_reason_to_fail() -> None:
+    assert "DF009" in check_data(records(label=[None] * N)).passed

@@ -152,6 +152,16 @@ def make_folds(
     return folds
 
 
+def refuse_one_class(records: Records) -> None:
+    """Raise a DataError where all images show one class."""
+    shown = [code for code, count in records.counts().items() if count]
+    if len(shown) == 1:
+        raise DataError(
+            f"All {len(records):,} images of {records.root} show '{shown[0]}', and a model learns nothing from one "
+            "class; add images of another class."
+        )
+
+
 def check_training_side(records: Records | pd.DataFrame, rows: Rows, train_parts: int) -> None:
     """Refuse training rows that lack a class which the others have, or that cannot be divided again by lesion.
 

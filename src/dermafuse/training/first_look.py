@@ -8,7 +8,7 @@ import pandas as pd
 
 from dermafuse.data.given_split import given_folds, given_split
 from dermafuse.data.records import Records
-from dermafuse.data.splits import Split, check_training_side, make_folds, make_split
+from dermafuse.data.splits import Split, check_training_side, make_folds, make_split, refuse_one_class
 from dermafuse.errors import DataError, examples
 from dermafuse.training.config import TrainConfig
 
@@ -21,12 +21,7 @@ def choose_split(records: Records, config: TrainConfig, fold: int | None) -> Spl
             validation, tuning and training rows, or too many rows are known to be unusable.
         ConfigError: the data give another number of folds.
     """
-    shown = [code for code, count in records.counts().items() if count]
-    if len(shown) == 1:
-        raise DataError(
-            f"All {len(records):,} images of {records.root} show '{shown[0]}', and a model learns nothing from one "
-            "class; add images of another class."
-        )
+    refuse_one_class(records)
     refuse_too_many_bad(records.skipped, len(records) + len(records.skipped), config.max_bad)
     given = given_split(records) if fold is None else given_folds(records, config.folds)
     if given is None:
