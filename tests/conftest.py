@@ -34,6 +34,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["DERMAFUSE_CACHE"] = before
 
 
+@pytest.fixture(scope="module")
+def little_is_enough() -> Iterator[None]:
+    """Let everything be fitted on the few tuning lesions of generated data."""
+    from dermafuse.evaluation import enough
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TEMPERATURE", "DECISION", "FLAG"):
+            patch.setattr(enough, name, 5)
+        yield
+
+
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated data set of a few hundred images, Kaggle layout."""

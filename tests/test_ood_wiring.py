@@ -21,7 +21,7 @@ from tiny_bundle import tiny_content
 
 
 def test_a_bundle_with_middle_features_flags_noise_and_explains_with_the_same_score(
-    synthetic: Path, tmp_path: Path
+    synthetic: Path, tmp_path: Path, little_is_enough: None
 ) -> None:
     records = read_dataset(synthetic)
     split = make_split(records, by="lesion", seed=0)

@@ -19,7 +19,7 @@ FAST = [
 
 
 @pytest.fixture(scope="module")
-def folds(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folds(synthetic: Path, tmp_path_factory: pytest.TempPathFactory, little_is_enough: None) -> Path:
     out = tmp_path_factory.mktemp("released") / "folds"
     assert main(["train", "--data", str(synthetic), "--folds", "2", "--out", str(out), *FAST]) == 0
     return out

@@ -9,6 +9,7 @@ import tomli_w
 from dermafuse.cli import main
 from dermafuse.data.readers import read_dataset
 from dermafuse.progress import Silent
+from dermafuse.runtime.bundle import read_bundle
 from dermafuse.training.config import resolve
 
 FAST = [
@@ -18,8 +19,28 @@ FAST = [
 ]  # fmt: skip
 
 
+def test_on_few_tuning_lesions_nothing_is_fitted_and_that_is_said(
+    synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    fast = [text for text in FAST if text != "uncertainty=false"]
+    assert main(["train", "--data", str(synthetic), "--out", str(out), *fast, "uncertainty=true"]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    bundle = read_bundle(out)
+    assert bundle.temperature == metrics["training"]["temperature"] == 1.0
+    assert (bundle.offsets, bundle.prediction_set, bundle.ood) == (None, None, None)
+    assert metrics["training"]["prior_shift"] is None
+    missing = metrics["training"]["not_fitted"]
+    assert set(missing) == {"temperature", "decision rule", "prediction sets", "flag of strange images"}
+    assert "tuning lesion(s) are too few, it takes 100" in missing["temperature"]
+    assert "Not fitted: temperature (" in capsys.readouterr().err
+    told = next(found for found in metrics["model_findings"] if found["code"] == "DM016")
+    assert "operating points" in told["data"]["left_out"]
+    assert f"No temperature was fitted: {missing['temperature']}." in (out / "model" / "README.md").read_text()
+
+
 def test_the_unchanged_model_of_an_audit_is_the_run_itself_with_its_calibration_and_decisions(
-    synthetic: Path, tmp_path: Path
+    synthetic: Path, tmp_path: Path, little_is_enough: None
 ) -> None:
     out = tmp_path / "run"
     assert main(["train", "--data", str(synthetic), "--out", str(out), *FAST, "--audit-metadata"]) == 0

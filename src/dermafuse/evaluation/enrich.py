@@ -18,6 +18,7 @@ import pandas as pd
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError, examples
 from dermafuse.evaluation.calibration import calibration_report
+from dermafuse.evaluation.enough import TEMPERATURE, least_for_level
 from dermafuse.evaluation.metrics import labels_of, reported_split
 from dermafuse.evaluation.model_findings import model_findings
 from dermafuse.evaluation.operating_points import operating_points
@@ -144,7 +145,9 @@ def _calibration(rows: Rows, temperature: float | None, notes: dict[str, str]) -
     if temperature is None:
         notes["calibration_before"] = "The temperature of these probabilities is not known (several models, or views)."
     elif temperature == 1.0:
-        notes["calibration_before"] = "No temperature was fitted: that needs tuning rows (tuning_fraction above 0)."
+        notes["calibration_before"] = (
+            f"No temperature was fitted: that needs tuning rows (tuning_fraction above 0) of {TEMPERATURE} lesions."
+        )
     else:
         # p = softmax(z / T), so softmax(z) = softmax(T log p). The floor is far below the seven digits of the file.
         logits = temperature * np.log(np.maximum(rows.probabilities, 1e-30))
@@ -170,7 +173,14 @@ def _points(
         return None
     try:
         points = operating_points(
-            chooser.true, chooser.probabilities, rows.true, rows.probabilities, rows.lesion_id, rows.labels, seed=seed
+            chooser.true,
+            chooser.probabilities,
+            rows.true,
+            rows.probabilities,
+            rows.lesion_id,
+            rows.labels,
+            chosen_groups=chooser.lesion_id,
+            seed=seed,
         )
     except DataError as error:
         notes["operating_points"] = str(error)
@@ -181,8 +191,23 @@ def _points(
             "critical)."
         )
         return None
+    few = [point for point in points if point["threshold"] is None]
+    if few:
+        notes["operating_points_too_few"] = "; ".join(_too_few(point, name) for point in few)
+    if len(few) == len(points):
+        notes["operating_points"] = f"No threshold could be chosen: {notes['operating_points_too_few']}."
+        return None
     notes["operating_points_chosen_on"] = name
     return points
+
+
+def _too_few(point: Mapping[str, Any], name: str) -> str:
+    """Return why an operating point has no threshold."""
+    side = "of it" if point["rule"] == "sensitivity" else "of the others"
+    return (
+        f"{point['target']} at {point['rule']} {point['level']:.2f} ({point['chosen_on']['lesions']:,} {name} "
+        f"lesion(s) {side}, it takes {least_for_level(point['level'])})"
+    )
 
 
 def _subgroups(

@@ -17,6 +17,7 @@ import openvino as ov
 from dermafuse.data.records import Records
 from dermafuse.data.splits import make_split
 from dermafuse.errors import DataError
+from dermafuse.evaluation import enough
 from dermafuse.evaluation.calibration import wilson_interval
 from dermafuse.evaluation.coverage import coverage_report
 from dermafuse.evaluation.strangers import strange_pictures
@@ -32,9 +33,6 @@ Floats = npt.NDArray[np.float64]
 TRAIN_IMAGES: Final = 1_000
 TUNING_IMAGES: Final = 1_000
 VALIDATION_IMAGES: Final = 500
-
-#: A flag whose threshold is set on fewer held-out images than this is left out of the bundle.
-MIN_HELD: Final = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +56,15 @@ def fit_sets(
         alpha: share of misses allowed in each class.
 
     Returns:
-        The rule and the block ``prediction_sets`` of the metrics (`coverage_report`); both ``None`` without tuning.
+        The rule and the block ``prediction_sets`` of the metrics (`coverage_report`); both ``None`` without tuning, and
+        where no class has lesions enough for a threshold: every set would hold every class.
     """
     if tuning is None:
         return None, None
     lesions = tuning.records.table["lesion_id"].to_numpy()
     rule = fit_prediction_sets(tuning.probabilities, tuning.true, alpha=alpha, groups=lesions)
+    if not any(rule.minimum_probability):
+        return None, None
     counts = calibration_counts(tuning.true, tuning.probabilities.shape[1], lesions)
     block = coverage_report(
         validation.probabilities,
@@ -74,6 +75,11 @@ def fit_sets(
         groups=validation.records.table["lesion_id"].to_numpy(),
     )
     return rule, block
+
+
+def too_few_for_sets(alpha: float, group: str = "lesion") -> str:
+    """Return why there are no prediction sets where no class has tuning lesions enough."""
+    return f"no class has {int(np.ceil(1 / alpha - 1 - 1e-9))} tuning {group}s, without which every set holds all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +123,7 @@ def fit_flag(
         report: who is told the progress.
 
     Returns:
-        ``None`` where fewer than 20 images can set the threshold.
+        ``None`` where images of fewer than ``enough.FLAG`` lesions can set the threshold.
     """
     if tuning is None:
         try:
@@ -125,13 +131,13 @@ def fit_flag(
         except DataError:
             return None
         train, tuning = train.subset(held.train), train.subset(held.validation)
+    if min(enough.lesions(side.table["lesion_id"]) for side in (train, tuning)) < enough.FLAG:
+        return None
     generator = np.random.default_rng(seed)
     sides = [
         _sample(records, limit, generator)
         for records, limit in ((train, TRAIN_IMAGES), (tuning, TUNING_IMAGES), (validation, VALIDATION_IMAGES))
     ]
-    if len(sides[1]) < MIN_HELD or len(sides[0]) < MIN_HELD:
-        return None
     extended = with_ood_features(network)
     reader = FeatureReader(extended)
     strange = strange_pictures(seed=seed)

@@ -172,7 +172,8 @@ def _calibration(facts: Facts) -> list[str]:
     if temperature is not None and temperature != 1.0:
         lines += [f"Probabilities are scaled with the temperature {temperature:.3f}, fitted on tuning rows.", ""]
     elif temperature == 1.0:
-        lines += ["No temperature was fitted: there were no tuning rows.", ""]
+        why = facts.get("/training/not_fitted/temperature") or "there were no tuning rows"
+        lines += [f"No temperature was fitted: {why}.", ""]
     before = facts.get("@/calibration/before") is not None
     rows = []
     for key, words in _CALIBRATION:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dermafuse.evaluation.checks.findings import SEVERITIES
+from dermafuse.evaluation.enough import left_out
 from dermafuse.evaluation.metrics import labels_of
 
 Found = dict[str, Any]
@@ -21,6 +22,8 @@ _CRITICAL: Final = (0.75, 0.90)
 _CLASS: Final = 0.5
 #: Rows of a class under which its numbers are uncertain whatever the interval method.
 _FEW: Final = 30
+#: A rise of log loss or Brier score by the temperature that is named.
+_WORSE: Final = 0.002
 #: Gaps between subgroups smaller than this are not reported however sure they are.
 _GAP: Final = 0.05
 _GAP_METRICS: Final = {
@@ -204,6 +207,44 @@ def _calibration(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterat
     )  # fmt: skip
 
 
+def _fitted(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
+    calibration = block.get("calibration") or {}
+    before, after = calibration.get("before") or {}, calibration.get("after") or {}
+    names = {"nll": "log loss", "brier": "Brier score"}
+    worse = {key: after[key] - before[key] for key in names if key in before and after[key] - before[key] > _WORSE}
+    if worse:
+        told = " and ".join(f"{names[key]} {before[key]:.3f} to {after[key]:.3f}" for key in worse)
+        yield _finding(
+            "DM014", "warning", "The temperature made the probabilities worse",
+            f"The temperature {calibration['temperature']:.3f}, fitted on the tuning rows, changed {told} on the rows "
+            "reported here: without it the probabilities would be better.",
+            "Hold out more tuning rows (tuning_fraction) or pool more data; until then trust the order of the classes "
+            "more than the probabilities.",
+            **worse,
+        )  # fmt: skip
+    sets = block.get("prediction_sets") or {}
+    size, k = sets.get("mean_size"), len(block["per_class"])
+    if size is not None and size > k - 0.05:
+        yield _finding(
+            "DM015", "warning", "The prediction sets say nothing",
+            f"They hold {size:.2f} of the {k} classes on average: nearly every set names every class, so its coverage "
+            "is no achievement.",
+            "Do not use the sets; more tuning rows of each class, or a better model, make them smaller.",
+            mean_size=size,
+        )  # fmt: skip
+    missing = dict((metrics.get("training") or {}).get("not_fitted") or {})
+    few = (block.get("notes") or {}).get("operating_points_too_few")
+    if few:
+        missing["operating points"] = few
+    if missing:
+        yield _finding(
+            "DM016", "warning", "Too few tuning rows to fit everything",
+            left_out(missing),
+            "Hold out more tuning rows (tuning_fraction), pool more data, or judge by cross-validation (--folds 5).",
+            left_out=sorted(missing),
+        )  # fmt: skip
+
+
 def _gaps(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
     labels = labels_of(metrics)
     named = {f"{labels.critical_key}_sensitivity": f"{labels.critical_name} sensitivity", **_GAP_METRICS}
@@ -252,4 +293,4 @@ def _internal(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[
         )  # fmt: skip
 
 
-_RULES: Final = (_overlap, _announced, _leakage, _critical, _calibration, _gaps, _weak_classes, _internal)
+_RULES: Final = (_overlap, _announced, _leakage, _critical, _calibration, _fitted, _gaps, _weak_classes, _internal)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dermafuse.errors import DataError
+from dermafuse.evaluation.enough import least_for_level
 from dermafuse.evaluation.metrics import number
 from dermafuse.evaluation.predictions import (
     BoolArray,
@@ -164,6 +165,7 @@ def operating_points(
     groups: npt.ArrayLike | None,
     classes: Classes,
     *,
+    chosen_groups: npt.ArrayLike | None = None,
     malignant: Collection[str] | None = None,
     replicates: int = 2000,
     seed: int = 0,
@@ -177,6 +179,7 @@ def operating_points(
         probabilities: (n, k) of the reported rows.
         groups: (n,) lesion ids of the reported rows, for the intervals.
         classes: the label set, or the k codes.
+        chosen_groups: (m,) lesion ids of the rows on which the thresholds are chosen; ``None``: each by itself.
         malignant: codes counted as malignant; ``None``: as the label set says.
         replicates: bootstrap replicates.
         seed: of the resamples.
@@ -185,8 +188,9 @@ def operating_points(
         One record for each of the critical class (by its code) and "malignant", as far as ``classes`` names them
         (`Predictions.targets`), and each of
         sensitivity 0.90, 0.95 and specificity 0.90: ``target``, ``rule``, ``level``, ``threshold``,
-        ``chosen_on`` {n, positives, sensitivity, specificity} and the keys of :func:`apply_threshold`. Where
-        the choosing rows hold no positives (or negatives), ``threshold`` and what follows from it is None.
+        ``chosen_on`` {n, positives, lesions, sensitivity, specificity} and the keys of :func:`apply_threshold`; there
+        ``lesions`` are those of the positives (for a specificity: negatives). Where they are fewer than
+        ``enough.least_for_level``, ``threshold`` and what follows from it is None.
 
     Raises:
         DataError: unusable arrays, or the same rows given twice.
@@ -198,14 +202,17 @@ def operating_points(
             "The thresholds would be chosen on the rows that are reported; choose them on rows held out for it."
         )
     codes = check_groups(groups, len(reported))
+    chosen_codes = check_groups(chosen_groups, len(chooser))
     points = []
     asked = reported.targets()
     for target, chosen_by in chooser.targets().items():
         chosen, judged = ((each.positive, each.score) for each in (chosen_by, asked[target]))
         for rule, level in RULES:
+            deciding = chosen[0] if rule == "sensitivity" else ~chosen[0]
+            lesions = len(np.unique(chosen_codes[deciding]))
             points.append(
                 {"target": target, "rule": rule, "level": level}
-                | _point(rule, level, chosen, judged, codes, replicates, seed)
+                | _point(rule, level, (*chosen, lesions), judged, codes, replicates, seed)
             )
     return points
 
@@ -213,15 +220,15 @@ def operating_points(
 def _point(
     rule: str,
     level: float,
-    chosen: tuple[BoolArray, FloatArray],
+    chosen: tuple[BoolArray, FloatArray, int],
     judged: tuple[BoolArray, FloatArray],
     codes: IntArray,
     replicates: int,
     seed: int,
 ) -> dict[str, Any]:
-    positive, score = chosen
-    counts = {"n": len(score), "positives": int(positive.sum())}
-    if not (positive if rule == "sensitivity" else ~positive).any():
+    positive, score, lesions = chosen
+    counts = {"n": len(score), "positives": int(positive.sum()), "lesions": lesions}
+    if lesions < least_for_level(level):
         names = ("flagged", "sensitivity", "specificity", "ppv", "npv", "number_needed_to_biopsy")
         empty = dict.fromkeys(names)
         return {

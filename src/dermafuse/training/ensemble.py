@@ -26,9 +26,10 @@ from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split, leakage, make_folds
 from dermafuse.errors import DataError
+from dermafuse.evaluation import enough
 from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
-from dermafuse.evaluation.fit_uncertainty import Measured, fit_sets
+from dermafuse.evaluation.fit_uncertainty import Measured, fit_sets, too_few_for_sets
 from dermafuse.evaluation.intervals import cluster_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.model_card import model_card
@@ -92,7 +93,14 @@ def train_ensemble(
     validation = averaged([member.rows["validation"] for member in trained], classes)
     train = records.subset(split.train)
     counts = train.table["label"].value_counts().reindex(list(classes.codes), fill_value=0).to_numpy(float)
-    offsets = fit_offsets(held_out.probabilities, counts / counts.sum()) if config.decision == "prior" else None
+    missing: dict[str, str] = {}
+    offsets = None
+    if config.decision == "prior":
+        why = enough.lack(enough.lesions(held_out.lesion_id), enough.DECISION, records.group)
+        if why is None:
+            offsets = fit_offsets(held_out.probabilities, counts / counts.sum())
+        else:
+            missing["decision rule"] = why
     held_out, validation = (_decided(rows, offsets) for rows in (held_out, validation))
     block = evaluate_predictions(validation.true, validation.probabilities, classes, predicted=validation.predicted)
     block["ci95"] = cluster_bootstrap(
@@ -103,6 +111,10 @@ def train_ensemble(
     sets, coverage = fit_sets(tuned, judged, alpha=1.0 - config.coverage) if config.uncertainty else (None, None)
     if coverage is not None:
         block["prediction_sets"] = coverage
+    elif config.uncertainty:
+        missing["prediction sets"] = too_few_for_sets(1.0 - config.coverage, records.group)
+    if missing:
+        report.warn(enough.left_out(missing))
     table = pd.concat([_table(held_out, "tuning"), _table(validation, "validation")], ignore_index=True)
     first = trained[0].metrics
     metrics: dict[str, Any] = {
@@ -117,6 +129,7 @@ def train_ensemble(
             "temperature": 1.0,
             "prior_shift": None,
             "decision_offsets": None if offsets is None else offsets.tolist(),
+            "not_fitted": missing,
         },
         "network": {**first["network"], "backbone": " + ".join(config.members)},
         "members": [_described(member) for member in trained],

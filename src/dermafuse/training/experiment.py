@@ -12,6 +12,7 @@ from typing import Any
 from dermafuse import __version__
 from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
+from dermafuse.evaluation import enough
 from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.prediction_rows import rows_of_table
@@ -107,6 +108,8 @@ def train_run(
         outcome = scaled_by_temperature(model, outcome)
     network = deployable(model, plan, config, report)
     uncertainty = fit_uncertainty(network, data, outcome, config, report)
+    if outcome.not_fitted:
+        report.warn(enough.left_out(outcome.not_fitted))
     clock.lap("evaluate")
     audited = {name: AUDITS[name](config, report) for name in audits}
     clock.lap("audit")
@@ -130,6 +133,7 @@ def train_run(
             "temperature": outcome.temperature,
             "prior_shift": None if outcome.prior_shift is None else outcome.prior_shift.tolist(),
             "decision_offsets": None if outcome.offsets is None else outcome.offsets.tolist(),
+            "not_fitted": outcome.not_fitted,
         },
         "network": {
             "backbone": plan.backbone.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -12,7 +12,8 @@ import openvino as ov
 import pandas as pd
 from numpy.typing import NDArray
 
-from dermafuse.evaluation.fit_uncertainty import FittedFlag, Measured, fit_flag, fit_sets
+from dermafuse.evaluation import enough
+from dermafuse.evaluation.fit_uncertainty import FittedFlag, Measured, fit_flag, fit_sets, too_few_for_sets
 from dermafuse.evaluation.intervals import cluster_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.labels import LabelSet
@@ -52,6 +53,7 @@ class Outcome:
         prior_shift: float64 (k,), added to the bias of the logits; ``None``: nothing was.
         offsets: float64 (k,), added to log probabilities before the decision; ``None``: the largest decides.
         tuning_logits: float32 (n, k) of the tuning rows, before the temperature; ``None``: no such rows.
+        not_fitted: what too few tuning lesions left out -> why.
     """
 
     block: dict[str, Any]
@@ -61,6 +63,7 @@ class Outcome:
     prior_shift: NDArray[np.float64] | None
     offsets: NDArray[np.float64] | None
     tuning_logits: NDArray[np.float32] | None
+    not_fitted: dict[str, str] = field(default_factory=dict)
 
 
 def judge(
@@ -73,9 +76,11 @@ def judge(
     """Predict the held-out rows, fit temperature and decision rule on the tuning rows, measure the validation rows.
 
     With ``decision="prior"`` the bias of ``model`` changes: its answers then have the classes as often as they occur.
-    Where ``calibration`` is given nothing is fitted; where there are no validation rows nothing is measured.
+    Where ``calibration`` is given nothing is fitted, nor what has too few tuning lesions (``evaluation.enough``); where
+    there are no validation rows nothing is measured.
     """
     temperature, shift, offsets, tuning = 1.0, None, None, None
+    missing: dict[str, str] = {}
     probabilities: dict[str, NDArray[np.float64]] = {}
     if calibration is not None:
         temperature, shift, offsets = calibration.temperature, calibration.prior_shift, calibration.offsets
@@ -86,13 +91,15 @@ def judge(
         labels = data.tuning.rows.labels
         counts = np.bincount(data.train.rows.labels, minlength=len(classes))
         priors = counts / counts.sum()
-        if config.decision == "prior":
+        missing = _too_few(data.tuning, config)
+        if config.decision == "prior" and "decision rule" not in missing:
             shift = fit_shift(tuning, labels, priors).astype(np.float64)
             model.get_layer("logits").bias.assign_add(shift)
             tuning = (tuning + shift).astype(np.float32)
-        temperature = fit_temperature(tuning, labels)
+        if "temperature" not in missing:
+            temperature = fit_temperature(tuning, labels)
         probabilities["tuning"] = apply(tuning, temperature)
-        if config.decision == "prior":
+        if config.decision == "prior" and "decision rule" not in missing:
             offsets = fit_offsets(probabilities["tuning"], priors)
     if len(data.validation.rows):
         probabilities["validation"] = apply(predict_logits(model, data.validation.rows), temperature)
@@ -100,7 +107,17 @@ def judge(
     block = {}
     if "validation" in probabilities:
         block = measured(data.validation, probabilities["validation"], predicted["validation"], classes, config)
-    return Outcome(block, probabilities, predicted, temperature, shift, offsets, tuning)
+    return Outcome(block, probabilities, predicted, temperature, shift, offsets, tuning, missing)
+
+
+def _too_few(tuning: Side, config: TrainConfig) -> dict[str, str]:
+    """Return what cannot be fitted on these tuning rows -> why."""
+    count = enough.lesions(tuning.records.table["lesion_id"])
+    needs = {"temperature": enough.TEMPERATURE}
+    if config.decision == "prior":
+        needs["decision rule"] = enough.DECISION
+    whys = {thing: enough.lack(count, least, tuning.records.group) for thing, least in needs.items()}
+    return {thing: why for thing, why in whys.items() if why is not None}
 
 
 def scaled_by_temperature(model: keras.Model, outcome: Outcome) -> Outcome:
@@ -124,7 +141,8 @@ def fit_uncertainty(
 ) -> Uncertainty:
     """Fit prediction sets and the out-of-distribution flag on rows that are not reported; measure them on the others.
 
-    What was measured joins ``outcome.block`` as ``prediction_sets`` and ``out_of_distribution``.
+    What was measured joins ``outcome.block`` as ``prediction_sets`` and ``out_of_distribution``; what has too few
+    tuning lesions is not fitted and joins ``outcome.not_fitted``.
     """
     if not config.uncertainty:
         return Uncertainty()
@@ -144,8 +162,13 @@ def fit_uncertainty(
     )
     if coverage is not None:
         outcome.block["prediction_sets"] = coverage
+    elif data.tuning is not None:
+        outcome.not_fitted["prediction sets"] = too_few_for_sets(1.0 - config.coverage, data.tuning.records.group)
     if flag is not None:
         outcome.block["out_of_distribution"] = flag.block
+    else:
+        group = data.train.records.group
+        outcome.not_fitted["flag of strange images"] = f"fewer than {enough.FLAG} {group}s can set its threshold"
     return Uncertainty(sets, flag)
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from dermafuse.data.readers import read_training_data
 from dermafuse.data.splits import Split
 from dermafuse.errors import DataError
-from dermafuse.evaluation.fit_uncertainty import fit_flag
+from dermafuse.evaluation.fit_uncertainty import fit_flag, too_few_for_sets
 from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.files import folder_atomic
 from dermafuse.progress import Reporter
@@ -61,6 +61,8 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
     trained = train_once(config, records, Division(Split(everything, nothing)), report, calibration=calibration)
     plan, model, data = trained.plan, trained.model, trained.data
     sets = fit_prediction_sets(rows.probabilities, rows.true, alpha=1.0 - config.coverage, groups=rows.lesion_id)
+    if not any(sets.minimum_probability):
+        report.warn(f"No prediction sets: {too_few_for_sets(1.0 - config.coverage, records.group)}.")
     network = deployable(model, plan, config, report)
     flag = fit_flag(network, data.train.records, None, data.train.records, seed=config.seed, report=report)
     said = {
@@ -73,7 +75,7 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
         },
         "training": {"temperature": temperature},
     }  # fmt: skip
-    uncertainty = Uncertainty(sets, flag)
+    uncertainty = Uncertainty(sets if any(sets.minimum_probability) else None, flag)
     content = bundle_content(config, plan, model, network, trained.head, data, trained.outcome, uncertainty, said)
     with folder_atomic(out, overwrite=overwrite) as folder:
         write_bundle(folder, content, half_weights=True)
