@@ -137,6 +137,52 @@ def test_the_forest_marks_withheld_cells_and_keeps_their_numbers_out() -> None:
     assert sum(isinstance(shape, Dot) for shape in drawn[0].shapes) == 1
 
 
+def test_the_forest_draws_ages_in_order_and_leaves_out_columns_without_a_number() -> None:
+    rows = some_rows()
+    block = block_of(rows)
+    entry = {"value": 0.5, "ci95": [0.3, 0.7], "gap": 0.1, "gap_ci95": [-0.1, 0.3]}
+    cell = {"n": 40, "lesions": 40, "withheld": False, "metrics": {"accuracy": entry}}
+    small = {"n": 5, "lesions": 5, "withheld": True}
+    ages = {"50-69": {**cell, "n": 90}, "<30": cell, "unknown": small, "30-49": {**cell, "n": 60}}  # as runs of before
+    block["subgroups"] = {"age": ages, "localization": {"back": small, "face": small}}
+    drawn = forest(block, "accuracy", HAM10000)
+    assert drawn is not None
+    texts = [shape.text for shape in drawn[0].shapes if isinstance(shape, Label)]
+    assert [text for text in texts if text in ages] == ["<30", "30-49", "50-69", "unknown"]
+    assert "Localization" not in texts
+    assert "back" not in texts
+    block["subgroups"] = {"localization": {"back": small}}
+    assert forest(block, "accuracy", HAM10000) is None
+
+
+def test_precision_recall_curves_of_rare_classes_have_a_band() -> None:
+    rows = some_rows()
+    few = np.flatnonzero(rows.true == CODES.index("df"))[29:]
+    rows = rows.take(np.setdiff1d(np.arange(len(rows)), few))
+    block = block_of(rows)
+    drawn = precision_recall(rows, block)
+    assert drawn is not None
+    rare = {code for code, row in block["per_class"].items() if row["support"] < 30}
+    assert "df" in rare
+    assert {shape.series for shape in drawn[0].shapes if isinstance(shape, Box)} == rare
+    for code, part in drawn[1].groupby("label"):
+        assert part["low"].notna().all() == (code in rare)
+        if code in rare:
+            assert (part["low"] <= part["high"]).all()
+            inside = (part["low"] - 1e-9 <= part["precision"]) & (part["precision"] <= part["high"] + 1e-9)
+            assert inside.mean() > 0.8  # a pointwise band of the same rows
+            assert (part["high"] - part["low"]).mean() > 0.05
+
+
+def test_the_roc_drawing_speaks_of_operating_points_only_where_there_are_some() -> None:
+    rows = some_rows()
+    block = block_of(rows)
+    block["operating_points"] = None
+    drawn = malignant_points(rows, block)
+    assert drawn is not None
+    assert "operating" not in drawn[0].title
+
+
 def test_operating_points_lie_on_the_drawn_curve() -> None:
     rows, other = some_rows(), some_rows(np.random.default_rng(8).integers(0, 7, 200), seed=9)
     block = block_of(rows)

@@ -118,3 +118,26 @@ def test_every_table_row_has_as_many_cells_as_its_head(metrics: dict[str, Any]) 
         cells = line.count("|")
         assert width in (0, cells), line
         width = cells
+
+
+def test_whom_the_model_fails_and_its_image_size_stand_on_top(metrics: dict[str, Any]) -> None:
+    def cell(value: float, gap: float, sure: tuple[float, float]) -> dict[str, Any]:
+        entry = {"value": value, "ci95": [value - 0.1, value + 0.1], "gap": gap, "gap_ci95": list(sure)}
+        return {"n": 80, "lesions": 70, "withheld": False, "metrics": {"melanoma_sensitivity": entry}}
+
+    age = {
+        "50-69": cell(0.70, 0.2, (0.1, 0.3)),
+        "<30": cell(0.17, -0.4, (-0.6, 0.1)),  # low, though not surely lower
+        "30-49": cell(0.60, -0.2, (-0.3, -0.1)),  # surely lower than elsewhere
+    }
+    said = dict(metrics, network={**metrics["network"], "image_size": 208})
+    said["data"] = {**metrics["data"], "image_pixels": "400x300"}
+    said["validation"] = {**metrics["validation"], "subgroups": {"age": age, "dx_type": {"histo": age["<30"]}}}
+    card = model_card(said, {})
+    top = card[card.index("## Before use") : card.index("## Model")]
+    assert "208 x 208 pixels, made from files of 400x300 pixels" in top
+    assert "for age <30 0.170 [0.07, 0.27], age 30-49 0.600 [0.50, 0.70].\n" in top
+    assert "Low melanoma sensitivity (all images: " in top
+    assert "50-69" not in top
+    assert "histo" not in top
+    assert "Low" not in model_card({**said, "validation": {**said["validation"], "subgroups": None}}, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from dermafuse.data.readers import read_dataset
 from dermafuse.errors import DataError
@@ -28,6 +30,7 @@ from dermafuse.evaluation.report.gallery import choose_examples
 from dermafuse.evaluation.report.make import make_report
 from dermafuse.evaluation.report.operating import threshold_grid
 from dermafuse.progress import Silent
+from dermafuse.runtime.explain import FROZEN_HEATMAP
 from tiny_run import copy_run, predictions_table, tiny_run
 
 
@@ -153,6 +156,45 @@ def test_examples_show_image_and_heatmap_of_the_right_rows(run: Path, page: str)
     assert page.count("data:image/jpeg;base64,") == 2 * len(wanted)
     for row in wanted:
         assert f'alt="{rows.image_id[row]}"' in page
+
+
+def test_pictures_of_the_examples_keep_their_place_free(page: str) -> None:
+    pictures = re.findall(r"<img [^>]*>", page)
+    assert pictures
+    for found in pictures:
+        width, height = (re.search(rf' {side}="(\d+)"', found) for side in ("width", "height"))
+        assert width
+        assert height
+        data = base64.b64decode(re.search(r"base64,([^\"]+)", found)[1])  # type: ignore[index]
+        assert Image.open(io.BytesIO(data)).size == (int(width[1]), int(height[1]))
+
+
+def test_heatmaps_of_a_frozen_network_come_with_a_caution(synthetic: Path, tmp_path: Path, page: str) -> None:
+    network = {"backbone": "tiny", "weights": "random", "image_size": 32, "parameters": {"total": 1, "trainable": 1}}
+    frozen = tiny_run(tmp_path / "frozen", synthetic, network={**network, "frozen": True})
+    assert FROZEN_HEATMAP in make_report(frozen).read_text(encoding="utf-8")
+    assert FROZEN_HEATMAP not in page
+    before = Facts({"validation": {}, "network": {"cut": "pooled"}}, "validation")
+    assert before.frozen(None)  # runs that do not say it in so many words
+    assert Facts({"validation": {}, "network": {"cut": "image"}}, "validation").frozen({"unfreeze_from": "none"})
+    assert not Facts({"validation": {}, "network": {"cut": "block4"}}, "validation").frozen({"unfreeze_from": "block4"})
+    assert Facts({"test": {}, "model": {"info": {"frozen": True}}}, "test").frozen(None)
+
+
+def test_crosses_and_subgroups_are_spoken_of_only_where_there_are_some(synthetic: Path, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", synthetic, tuning=False, model=False)
+    path = make_report(run)
+    text = path.read_text(encoding="utf-8")
+    assert "Crosses" not in text
+    assert "operating points chosen on other rows" not in text
+    metrics = json.loads((run / "metrics.json").read_text())
+    small = {"n": 5, "lesions": 5, "withheld": True}
+    metrics["validation"]["subgroups"] = {"sex": {"male": small, "female": small}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    text = make_report(run).read_text(encoding="utf-8")
+    part = text[text.index('<section id="subgroups"') : text.index('<section id="examples"')]
+    assert "No group has enough images for a number" in part
+    assert 'class="tabs"' not in part
 
 
 def test_examples_are_the_most_confident_and_one_a_lesion() -> None:

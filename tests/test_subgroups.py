@@ -12,7 +12,7 @@ from sklearn.metrics import recall_score, roc_auc_score
 from dermafuse import diagnoses
 from dermafuse.errors import DataError
 from dermafuse.evaluation.calibration import expected_calibration_error
-from dermafuse.evaluation.subgroups import MINIMUM_CLASS, age_bands, subgroup_report
+from dermafuse.evaluation.subgroups import MINIMUM_CLASS, age_bands, in_order, subgroup_report
 
 CLASSES = diagnoses.CODES
 MEL = CLASSES.index("mel")
@@ -116,6 +116,27 @@ def test_intervals_resample_lesions():
         for quantity in ("ci95", "gap_ci95"):
             expected = once["site"][name]["metrics"]["accuracy"][quantity]
             assert thrice["site"][name]["metrics"]["accuracy"][quantity] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"50-69": 43, "30-49": 36, "70+": 23, "unknown": 9, "<30": 7}, ["<30", "30-49", "50-69", "70+", "unknown"]),
+        ({"2": 9, "10": 8, "1": 3}, ["1", "2", "10"]),
+        ({"back": 9, "unknown": 8, "face": 3}, ["back", "face", "unknown"]),
+        ({"3 cm": 1, "back": 2}, ["back", "3 cm"]),
+        ({"unknown": 4}, ["unknown"]),
+    ],
+)
+def test_bands_come_in_their_order_words_by_size_and_unknown_last(sizes: dict[str, int], expected: list[str]):
+    assert in_order(sizes) == expected
+
+
+def test_ages_come_in_order_whatever_their_sizes():
+    true, p = rows(300)
+    age = np.repeat([75.0, 40.0, 20.0, 60.0, np.nan], [120, 60, 40, 50, 30])
+    report = subgroup_report(true, p, None, CLASSES, {"age": age_bands(age)}, replicates=50)["age"]
+    assert list(report) == ["<30", "30-49", "50-69", "70+", "unknown"]
 
 
 def test_small_cells_are_withheld_and_cells_come_in_falling_size():

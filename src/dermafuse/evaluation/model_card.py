@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dermafuse import diagnoses
-from dermafuse.evaluation.figures.tables import COLUMN_NAMES, forest_metrics
+from dermafuse.errors import examples
+from dermafuse.evaluation.figures.tables import COLUMN_NAMES, forest_metrics, overall
 from dermafuse.evaluation.metrics import reported_split
-from dermafuse.evaluation.model_findings import worst_findings
+from dermafuse.evaluation.model_findings import failing_groups, worst_findings
 from dermafuse.evaluation.report.facts import Facts, format_value, step
+from dermafuse.evaluation.subgroups import ordered_cells
 from dermafuse.labels import LabelSet
 
 _HEADLINES: Final = (
@@ -33,6 +35,9 @@ _CALIBRATION: Final = (
 )
 _SUBGROUP_METRICS: Final = ("balanced_accuracy", "malignant_specificity")
 
+#: Groups that are named for each metric before the rest is left to the table.
+_FAILING: Final = 6
+
 
 def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Return the model card as Markdown.
@@ -46,6 +51,7 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     parts = [
         ["# dermafuse model", "", f"**{diagnoses.DISCLAIMER}**"],
         [f"- **{text}**" for text in facts.get("/announcements") or []],
+        _before_use(facts),
         _model(facts, config),
         _use(),
         _data(facts, config, ham),
@@ -57,6 +63,30 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         _licence(ham),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _before_use(facts: Facts) -> list[str]:
+    """Return what a user must know first: the images it is made for, and whom it fails."""
+    lines = []
+    if facts.get("/network/image_size"):
+        size = "Trained on images of {/network/image_size:d} x {/network/image_size:d} pixels"
+        if facts.get("/data/image_pixels"):
+            size += ", made from files of {/data/image_pixels} pixels"
+        lines.append(facts.text(f"- {size}; all are resized to that; what much smaller ones give is not known."))
+    for metric, words in _failing_metrics(facts.labels).items():
+        found = failing_groups(facts.get("@/subgroups") or {}, metric)
+        if found:
+            whole = overall(facts.get("@"), metric, facts.labels)
+            rest = "" if whole is None else f" (all images: {whole:.2f})"
+            listed = examples([f"{column} {value} {_entry(entry)}" for column, value, entry in found], limit=_FAILING)
+            lines.append(f"- **Low {words}{rest}** for {listed}.")
+    return ["## Before use", "", *lines] if lines else []
+
+
+def _failing_metrics(labels: LabelSet) -> dict[str, str]:
+    named = forest_metrics(labels)
+    wanted = (f"{labels.critical_key}_sensitivity", "malignant_sensitivity", "balanced_accuracy")
+    return {name: named[name] for name in wanted if name in named}
 
 
 def _model(facts: Facts, config: Mapping[str, Any]) -> list[str]:
@@ -193,7 +223,7 @@ def _subgroups(facts: Facts) -> list[str]:
     shown_metrics = [name for name in named if name in (*_SUBGROUP_METRICS, f"{facts.labels.critical_key}_sensitivity")]
     rows = []
     for column, cells in known.items():
-        for value, cell in cells.items():
+        for value, cell in ordered_cells(cells):
             entries = [(cell.get("metrics") or {}).get(name) for name in shown_metrics]
             shown = ["withheld" if cell["withheld"] else _entry(entry) for entry in entries]
             rows.append([COLUMN_NAMES.get(column, column), value, f"{cell['n']:,}", *shown])

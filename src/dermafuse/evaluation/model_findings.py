@@ -245,6 +245,32 @@ def _fitted(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Fo
         )  # fmt: skip
 
 
+def failing_groups(
+    subgroups: Mapping[str, Mapping[str, Mapping[str, Any]]], metric: str
+) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Return the subgroups in which a metric is below one half, or surely lower than elsewhere, the lowest first.
+
+    Args:
+        subgroups: of the reported block.
+        metric: such as ``melanoma_sensitivity``.
+
+    Returns:
+        (column, value, {value, ci95, gap, gap_ci95}). How a diagnosis was confirmed is no group of patients.
+    """
+    found = []
+    for column, cells in subgroups.items():
+        for value, cell in cells.items():
+            entry = (cell.get("metrics") or {}).get(metric)
+            if column != "dx_type" and entry and (entry["value"] < _CLASS or _surely_lower(entry)):
+                found.append((column, value, entry))
+    return sorted(found, key=lambda each: float(each[2]["value"]))
+
+
+def _surely_lower(entry: Mapping[str, Any]) -> bool:
+    """Whether the interval of the gap to all others excludes zero and the gap is worth a word."""
+    return bool(entry["gap_ci95"] and entry["gap_ci95"][1] < 0 and entry["gap"] <= -_GAP)
+
+
 def _gaps(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
     labels = labels_of(metrics)
     named = {f"{labels.critical_key}_sensitivity": f"{labels.critical_name} sensitivity", **_GAP_METRICS}
@@ -259,7 +285,7 @@ def _gaps(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Foun
                 if not entry or entry["gap_ci95"] is None:
                     continue
                 looked += 1
-                if entry["gap_ci95"][1] < 0 and entry["gap"] <= -_GAP:
+                if _surely_lower(entry):
                     gaps.append(
                         (
                             entry["gap"],

@@ -9,6 +9,7 @@ dozens of cells some intervals miss zero by chance.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from dermafuse.data.values import UNKNOWN
 from dermafuse.errors import DataError
 from dermafuse.evaluation.calibration import BINS, ece_if_calibrated, expected_calibration_error
 from dermafuse.evaluation.predictions import (
@@ -35,6 +37,8 @@ from dermafuse.labels import Classes
 MINIMUM_ROWS: Final = 30
 #: Fewer rows than this of a class (or of malignant, or of benign): metrics that need them are withheld.
 MINIMUM_CLASS: Final = 10
+#: A number or a band of numbers: ``<30``, ``30-49``, ``70+``, ``1``.
+_BAND: Final = re.compile(r"(?P<below><)?\s*(?P<start>\d+(\.\d+)?)\s*(\+|-\s*\d+(\.\d+)?)?")
 #: Rows a bin in a cell's ECE, so that small cells use fewer bins rather than noisier ones.
 ROWS_PER_BIN: Final = 20
 
@@ -60,6 +64,26 @@ def age_bands(age: npt.ArrayLike, edges: Sequence[int] = (30, 50, 70)) -> npt.ND
     names = np.array([f"<{edges[0]}", *between, f"{edges[-1]}+", "unknown"])
     band = np.searchsorted(np.asarray(edges, dtype=np.float64), years, side="right")
     return names[np.where(np.isnan(years), len(names) - 1, band)]
+
+
+def in_order(sizes: Mapping[str, int]) -> list[str]:
+    """Return the values of a column as a person reads them: bands of numbers rising, words by size, unknown last.
+
+    Args:
+        sizes: value -> number of rows.
+    """
+    known = [value for value in sizes if value != UNKNOWN]
+    starts = {value: found for value in known if (found := _BAND.fullmatch(value))}
+    if len(starts) == len(known):
+        known.sort(key=lambda value: (float(starts[value]["start"]), starts[value]["below"] is None))
+    else:
+        known.sort(key=lambda value: -sizes[value])
+    return [*known, *(value for value in sizes if value == UNKNOWN)]
+
+
+def ordered_cells(cells: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the cells of one column of a `subgroup_report` in the order of `in_order`, whatever theirs is."""
+    return [(value, cells[value]) for value in in_order({value: int(cell["n"]) for value, cell in cells.items()})]
 
 
 def subgroup_report(
@@ -91,7 +115,7 @@ def subgroup_report(
         seed: of the resamples.
 
     Returns:
-        ``{column: {value: cell}}``, cells in falling size. A cell holds ``n``, ``lesions``, ``withheld``
+        ``{column: {value: cell}}``, cells in the order of `in_order`. A cell holds ``n``, ``lesions``, ``withheld``
         and, unless withheld, ``classes`` and ``metrics``: {``accuracy``, ``balanced_accuracy``,
         ``melanoma_sensitivity`` (``critical_sensitivity`` where another class is the critical one),
         ``malignant_sensitivity``, ``malignant_specificity``, ``malignant_auroc``,
@@ -112,10 +136,8 @@ def subgroup_report(
     for column, values in columns.items():
         names = _names(column, values, len(rows))
         found, sizes = np.unique(names, return_counts=True)
-        report[column] = {
-            str(name): _cell(rows, codes, names == name, drawn, minimum_rows)
-            for name in found[np.argsort(-sizes, kind="stable")]
-        }
+        counts = {str(name): int(size) for name, size in zip(found, sizes, strict=True)}
+        report[column] = {name: _cell(rows, codes, names == name, drawn, minimum_rows) for name in in_order(counts)}
     return report
 
 

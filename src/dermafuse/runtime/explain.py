@@ -30,6 +30,12 @@ Floats = npt.NDArray[np.float64]
 #: The player that is the image itself.
 IMAGE: Final = "image"
 
+#: Said under every heatmap of a network whose image branch was not trained.
+FROZEN_HEATMAP: Final = (
+    "The image network was not trained on skin lesions: its heatmaps show which of its general features counted, not "
+    "what it learned to look for."
+)
+
 #: Where the what-if curve of age looks, in years.
 AGES: Final = tuple(float(age) for age in range(0, 91, 5))
 
@@ -66,7 +72,7 @@ class Explanation:
         baseline: class code -> probability when no player is present: the mean training embedding for an
             image, and the encoding of a record about which nothing is known.
         what_if: one curve a metadata field.
-        notes: what could not be computed, and why.
+        notes: what could not be computed, and why; what to beware of.
     """
 
     prediction: Prediction
@@ -169,6 +175,8 @@ class Explainer:
         prediction = self._predictor.conclude(self._probabilities(seen, meta), score, given)
         chosen = target or prediction.label
         attributions, baseline, notes = self._attribute(seen, meta)
+        if bundle.info.get("frozen"):
+            notes.append(FROZEN_HEATMAP)
         curves = self._curves(seen, given) if what_if else ()
         return Explanation(
             prediction=prediction,

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dermafuse import diagnoses
 from dermafuse.data.images import load_image
 from dermafuse.files import write_atomic
-from dermafuse.runtime.explain import Explanation, stretch
+from dermafuse.runtime.explain import Explanation
 from dermafuse.runtime.prediction import ImageSource
 
 #: Anchors of the "inferno" colour scale (van der Walt & Smith, CC0): perceptually uniform, safe for the
@@ -106,12 +106,34 @@ def blend(pixels: npt.NDArray[np.uint8], heatmap: npt.NDArray[Any]) -> npt.NDArr
 
     Where the heatmap is 0 the image is shown in grey, so that colour means heat and nothing else.
     """
-    heat = np.clip(stretch(np.asarray(heatmap, np.float64), pixels.shape[:2]), 0.0, 1.0)[..., np.newaxis]
+    heat = np.clip(smooth(np.asarray(heatmap, np.float64), pixels.shape[:2]), 0.0, 1.0)[..., np.newaxis]
     grey = (pixels @ np.array([0.299, 0.587, 0.114]))[..., np.newaxis]
     share = 0.75 * heat
     mixed = grey * (1.0 - share) + inferno(heat[..., 0]) * share
     result: npt.NDArray[np.uint8] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
     return result
+
+
+def smooth(values: npt.NDArray[np.float64], shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Return a map (h, w) enlarged to ``shape`` (height, width) without edges: cubic B-splines, the peak kept.
+
+    Bilinear enlargement, by which heatmaps are judged (`stretch`), shows the few cells of a feature map as crosses and
+    corners, which look like things in the image.
+    """
+    result = values
+    for axis, size in enumerate(shape):
+        length = result.shape[axis]
+        centre = (np.arange(size) + 0.5) * length / size - 0.5
+        first = np.floor(centre).astype(np.intp)
+        t = (centre - first).reshape((-1, 1) if axis == 0 else (1, -1))
+        weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+        result = sum(
+            (np.take(result, np.clip(first + offset, 0, length - 1), axis) * weight / 6
+             for offset, weight in zip((-1, 0, 1, 2), weights, strict=True)),
+            start=np.zeros(()),
+        )  # fmt: skip
+    peak = result.max()
+    return result * (values.max() / peak) if peak > 0 else result
 
 
 def inferno(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

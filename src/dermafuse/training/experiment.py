@@ -140,6 +140,7 @@ def train_run(
             "weights": plan.weights,
             "image_size": plan.image_size,
             "cut": plan.cut,
+            "frozen": plan.trainable_from is None,
             "precision": plan.precision,
             "images_computed": data.computed,
             "parameters": dict(trained.parameters),

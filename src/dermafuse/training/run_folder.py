@@ -108,6 +108,7 @@ def bundle_content(
             "weights": plan.weights,
             "precision": plan.precision,
             "fusion": head.fusion,
+            "frozen": plan.trainable_from is None,
             "announcements": list(metrics["announcements"]),
         },
         card=model_card(metrics, config.model_dump()),

@@ -8,10 +8,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from dermafuse.evaluation.figures.bands import precision_band, strips
 from dermafuse.evaluation.figures.canvas import Box, Canvas, Dot, Label, Line
 from dermafuse.evaluation.figures.plot import Frame, thin, ticks, unit_frame
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import BoolArray, FloatArray
+from dermafuse.evaluation.subgroups import MINIMUM_ROWS
 from dermafuse.labels import LabelSet
 
 Drawn = tuple[Canvas, pd.DataFrame]
@@ -78,7 +80,12 @@ def roc(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
 
 
 def precision_recall(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
-    """Draw one-vs-rest precision-recall curves; the short dashes at the left are each class's prevalence."""
+    """Draw one-vs-rest precision-recall curves; the short dashes at the left are each class's prevalence.
+
+    Classes of few images (`rare_classes`) have a band of 95 %: each image of them is a step of several points, and
+    what looks like the shape of their curve is mostly chance.
+    """
+    rare = rare_classes(block)
     lines = -(-len(rows.classes) // _ACROSS)
     canvas = Canvas(_SIDE, _HEIGHT, "Precision-recall curve of each class against the rest")
     frame = unit_frame(canvas, "recall (sensitivity)", "precision (PPV)")
@@ -95,6 +102,12 @@ def precision_recall(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
         text = f"{code}: average precision {_value(block, code, 'average_precision')}, prevalence {positive.mean():.3f}"
         ink = class_ink(position)
         base = float(positive.mean())
+        if code in rare:
+            band = precision_band(rows, position)
+            table["low"], table["high"] = (
+                np.interp(table["recall"], band["recall"], band[end]) for end in ("low", "high")
+            )
+            canvas.add(*strips(frame, band, ink, code))
         canvas.add(
             Line([frame.place(0, base), frame.place(0.04, base)], ink, 2.5, series=code),
             Line(thin(points), ink, 1.8, series=code, tip=text),
@@ -109,6 +122,11 @@ def precision_recall(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
             Label(x + 54, y, value, series=code),
         )
     return (canvas, _stack(tables)) if tables else None
+
+
+def rare_classes(block: Mapping[str, Any]) -> list[str]:
+    """Return the classes that have images, but too few for a curve whose shape means something."""
+    return [code for code, row in block["per_class"].items() if 0 < row["support"] < MINIMUM_ROWS]
 
 
 def reliability(block: Mapping[str, Any], code: str | None = None, labels: LabelSet | None = None) -> Drawn | None:

@@ -13,7 +13,7 @@ from dermafuse.evaluation.figures.curves import Drawn, corners, rates
 from dermafuse.evaluation.figures.plot import Frame, thin, ticks, unit_frame
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import MALIGNANT
-from dermafuse.evaluation.subgroups import MINIMUM_ROWS
+from dermafuse.evaluation.subgroups import MINIMUM_ROWS, ordered_cells
 from dermafuse.labels import LabelSet
 
 #: Metric of a subgroup -> its name; the order of the report. That of the critical class comes first (`forest_metrics`).
@@ -101,20 +101,23 @@ def confusion(block: Mapping[str, Any], classes: Sequence[str], split: str) -> D
 
 
 def forest(block: Mapping[str, Any], metric: str, labels: LabelSet) -> Drawn | None:
-    """Draw one metric of every subgroup with its interval, and of all rows as a line; withheld cells say so."""
-    cells = [
-        (column, value, cell, (cell.get("metrics") or {}).get(metric))
+    """Draw one metric of every subgroup with its interval, and of all rows as a line; withheld cells say so.
+
+    Columns of which no cell has the metric are left out of the drawing; ``None`` where that leaves nothing.
+    """
+    found = {
+        column: [(value, cell, (cell.get("metrics") or {}).get(metric)) for value, cell in ordered_cells(values)]
         for column, values in block["subgroups"].items()
-        for value, cell in values.items()
-    ]
-    shown = [entry for *_, entry in cells if entry]
-    if not shown:
+    }
+    found = {column: cells for column, cells in found.items() if any(entry for *_, entry in cells)}
+    if not found:
         return None
+    cells = [each for column in found.values() for each in column]
+    shown = [entry for *_, entry in cells if entry]
     edges = [bound for entry in shown for bound in (entry["ci95"] or [entry["value"]] * 2)]
     low, high = (min(0.0, *edges), max(0.0, *edges)) if metric == "overconfidence" else (0.0, 1.0)
-    columns = list(block["subgroups"])
     height = 17.0
-    area = len(cells) * height + len(columns) * 24
+    area = len(cells) * height + len(found) * 24
     name = forest_metrics(labels)[metric]
     canvas = Canvas(_WIDTH, area + 58, f"Subgroups: {name}")
     frame = Frame(158, 6, 166, area + 6, (low, high), (0, 1))
@@ -131,12 +134,11 @@ def forest(block: Mapping[str, Any], metric: str, labels: LabelSet) -> Drawn | N
     canvas.add(Label(_WIDTH / 2, frame.bottom + 32, caption, size=11.5, anchor="middle"))
     y = frame.top + 4
     table = []
-    for column in columns:
+    for column, entries in found.items():
         y += 12
         canvas.add(Label(4, y, COLUMN_NAMES.get(column, column), ink="ink", bold=True))
         y += 12
-        for value, cell in block["subgroups"][column].items():
-            entry = (cell.get("metrics") or {}).get(metric)
+        for value, cell, entry in entries:
             _forest_row(canvas, frame, y + height / 2, value, cell, entry, judged=metric != "overconfidence")
             y += height
             span = (entry or {}).get("ci95") or [None, None]
@@ -174,7 +176,8 @@ def malignant_points(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
     ]
     if not targets:
         return None
-    canvas = Canvas(440, 400, "ROC curves with operating points chosen on other rows")
+    marked = bool(drawn_points(block))
+    canvas = Canvas(440, 400, f"ROC curves{' with operating points chosen on other rows' if marked else ''}")
     frame = unit_frame(canvas, "1 - specificity", "sensitivity")
     canvas.add(Line([frame.place(0, 0), frame.place(1, 1)], "soft", dash=4))
     words = {
@@ -195,8 +198,8 @@ def malignant_points(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
             {"target": target, "kind": "curve", "one_minus_specificity": a, "sensitivity": b, "threshold": t}
             for a, b, t in zip(x, y, found["threshold"], strict=True)
         ]
-        for point in block.get("operating_points") or []:
-            if point["target"] == target and point["sensitivity"] is not None and point["specificity"] is not None:
+        for point in drawn_points(block):
+            if point["target"] == target:
                 _cross(canvas, frame, point, ink, target)
                 table.append(
                     {
@@ -206,6 +209,12 @@ def malignant_points(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
                     }
                 )  # fmt: skip
     return canvas, pd.DataFrame(table)
+
+
+def drawn_points(block: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the operating points that have a place on the curve."""
+    points = block.get("operating_points") or []
+    return [point for point in points if point["sensitivity"] is not None and point["specificity"] is not None]
 
 
 def _cross(canvas: Canvas, frame: Frame, point: Mapping[str, Any], ink: str, series: str) -> None:

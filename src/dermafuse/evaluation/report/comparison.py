@@ -200,11 +200,12 @@ def _example(row: Mapping[Any, Any], paths: Mapping[str, Path]) -> str:
     if path is None:
         return ""
     try:
-        source = picture(path)
+        source, (width, height) = picture(path)
     except ImageError:
         return f"<figure><figcaption>{escape(row['image_id'])}: the image cannot be read.</figcaption></figure>"
     words = (
         f"{escape(row['image_id'])}: {escape(row['true'])}; was {escape(row['base'])} ({row['base_p']:.2f} for the "
         f"true class), is {escape(row['other'])} ({row['other_p']:.2f})"
     )
-    return f'<figure><img src="{source}" alt="" loading="lazy"><figcaption>{words}</figcaption></figure>'
+    image = f'<img src="{source}" width="{width}" height="{height}" alt="" loading="lazy">'
+    return f"<figure>{image}<figcaption>{words}</figcaption></figure>"

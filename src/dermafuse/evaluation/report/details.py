@@ -12,6 +12,7 @@ from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.gallery import Example, Gallery
 from dermafuse.evaluation.report.html import Cell, card, details, figure, grid, note, section, table
 from dermafuse.printable import escape
+from dermafuse.runtime.explain import FROZEN_HEATMAP
 
 _LEAK_WORDS: Final = (
     "{/leakage/leaked_images:,d} of {/leakage/validation_images:,d} reported images ({/leakage/share:.1%}) show "
@@ -50,12 +51,22 @@ def training(facts: Facts, figures: Mapping[str, Figure]) -> str:
     return section("training", "Training", body, _folds(facts), _differences(facts))
 
 
-def gallery(found: Gallery | None, rows: Rows, why: str, judged: str = "") -> str:
-    """Return the examples, class by class; ``why`` says why there are none, ``judged`` how heatmaps did (HTML)."""
+def gallery(found: Gallery | None, rows: Rows, why: str, judged: str = "", *, frozen: bool = False) -> str:
+    """Return the examples, class by class.
+
+    Args:
+        found: the examples; ``None``: there are none, and ``why`` says why.
+        rows: the reported rows.
+        why: a sentence.
+        judged: how the heatmaps did on lesion masks, as HTML.
+        frozen: whether the image network was not trained, so that its heatmaps need a caution.
+    """
     if found is None:
         return section("examples", "Examples", card(note(escape(why)), wide=True), judged)
     parts = []
     for code in rows.classes:
+        if not found.right[code] and not found.wrong[code]:
+            continue
         kinds = (("right", found.right[code]), ("wrong", found.wrong[code]))
         cells = "".join(
             f'<div class="kind"><h4>Most confident and {name}</h4><div class="examples">'
@@ -71,6 +82,8 @@ def gallery(found: Gallery | None, rows: Rows, why: str, judged: str = "") -> st
         "(Grad-CAM; grey: nothing). Probabilities are those of predictions.csv."
     )
     remark = note(escape(found.note)) if found.note else ""
+    if frozen and any(each.heatmap for part in (found.right, found.wrong) for own in part.values() for each in own):
+        remark += f'<p class="announce">{escape(FROZEN_HEATMAP)}</p>'
     return section("examples", "Examples", remark, *parts, judged, intro=intro)
 
 
@@ -265,9 +278,10 @@ def _example(example: Example, rows: Rows) -> str:
     if predicted != true:
         own = rows.probabilities[row, rows.true[row]]
         words += f', {escape(true)} <span data-row="{row} {rows.true[row]}">{own:.1%}</span>'
-    pictures = [f'<img src="{example.picture}" alt="{escape(str(rows.image_id[row]))}" loading="lazy">']
+    place = f'width="{example.size[0]}" height="{example.size[1]}" loading="lazy"'
+    pictures = [f'<img src="{example.picture}" alt="{escape(str(rows.image_id[row]))}" {place}>']
     if example.heatmap:
-        pictures.append(f'<img src="{example.heatmap}" alt="Grad-CAM for {escape(predicted)}" loading="lazy">')
+        pictures.append(f'<img src="{example.heatmap}" alt="Grad-CAM for {escape(predicted)}" {place}>')
     return (
         f'<figure class="example"><div class="pictures">{"".join(pictures)}</div>'
         f"<figcaption>{words}<span class='sub'>{escape(str(rows.image_id[row]))}</span></figcaption></figure>"

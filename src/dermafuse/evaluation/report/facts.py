@@ -51,6 +51,14 @@ class Facts:
                 return None
         return value
 
+    def frozen(self, config: Mapping[str, Any] | None) -> bool:
+        """Whether the image network was used as it was published; ``config``: the settings of the run, if at hand."""
+        for pointer in ("/network/frozen", "/model/info/frozen"):
+            if self.get(pointer) is not None:
+                return bool(self.get(pointer))
+        said = (config or {}).get("unfreeze_from")  # runs of before say it in their settings alone
+        return self.get("/network/cut") == "pooled" or said in ("none", "")
+
     def full(self, pointer: str) -> str:
         """Return a pointer with ``@`` written out."""
         return f"/{self.split}{pointer[1:]}" if pointer.startswith("@") else pointer

@@ -34,11 +34,13 @@ class Example:
 
     Attributes:
         row: position in the rows.
+        size: width and height of the pictures in pixels, for the page to keep their place free.
         picture: JPEG as a ``data:`` address.
         heatmap: the image under its Grad-CAM for the predicted class, likewise; ``None`` without a model.
     """
 
     row: int
+    size: tuple[int, int]
     picture: str
     heatmap: str | None
 
@@ -132,26 +134,28 @@ class _Models:
             return None
 
 
-def picture(path: Path | str) -> str:
-    """Return a thumbnail of an image file as a ``data:`` address.
+def picture(path: Path | str) -> tuple[str, tuple[int, int]]:
+    """Return a thumbnail of an image file as a ``data:`` address, and its width and height in pixels.
 
     Raises:
         ImageError: the file cannot be read.
     """
-    return _jpeg(upright(path, _LONGEST))
+    pixels = upright(path, _LONGEST)
+    return _jpeg(pixels), (pixels.shape[1], pixels.shape[0])
 
 
 def _example(row: int, predicted: str, record: pd.Series, model: tuple[Explainer, Predictor] | None) -> Example:
     path = record["path"]
     pixels = upright(path, _LONGEST)
+    size = (pixels.shape[1], pixels.shape[0])
     if model is None:
-        return Example(row, _jpeg(pixels), None)
+        return Example(row, size, _jpeg(pixels), None)
     explainer, predictor = model
     known: dict[str, Any] = {
         name: record[name] for name in predictor.fields if name in record.index and not pd.isna(record[name])
     }
     found = explainer.explain(load_image(path, predictor.bundle.image_size), target=predicted, what_if=False, **known)
-    return Example(row, _jpeg(pixels), _jpeg(blend(pixels, found.heatmap)))
+    return Example(row, size, _jpeg(pixels), _jpeg(blend(pixels, found.heatmap)))
 
 
 def _jpeg(pixels: npt.NDArray[np.uint8]) -> str:

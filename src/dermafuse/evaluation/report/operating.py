@@ -10,6 +10,7 @@ import numpy as np
 
 from dermafuse.evaluation.figures.curves import SCORE_FRAME, rates
 from dermafuse.evaluation.figures.make import Figure
+from dermafuse.evaluation.figures.tables import drawn_points
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import MALIGNANT, BoolArray, FloatArray
 from dermafuse.evaluation.report.facts import Facts
@@ -43,11 +44,13 @@ def operating(facts: Facts, figures: Mapping[str, Figure], rows: Rows) -> str:
     else:
         why = facts.show("@/notes/operating_points") if facts.get("@/notes/operating_points") else "Not computed."
         body = card(note(why), title="Operating points: not available", wide=True)
+    marked = drawn_points(facts.get("@") or {})
+    crosses = "Crosses: operating points with 95 % intervals." if marked else ""
     return section(
         "operating", "Operating points",
         body,
         grid(
-            figure(figures.get("malignant_roc"), "Crosses: operating points with 95 % intervals."),
+            figure(figures.get("malignant_roc"), crosses),
             _explorer(rows, figures),
         ),
     )  # fmt: skip

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dermafuse import diagnoses
+from dermafuse.evaluation.figures.curves import rare_classes
 from dermafuse.evaluation.figures.make import Figure
 from dermafuse.evaluation.model_findings import worst_findings
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.html import Cell, badge, card, figure, grid, note, section, table
+from dermafuse.evaluation.subgroups import MINIMUM_ROWS
 from dermafuse.labels import LabelSet
 from dermafuse.printable import escape
 
@@ -113,12 +115,16 @@ def classes(facts: Facts, figures: Mapping[str, Figure]) -> str:
         card(per_class, title="Each class against the rest", wide=True),
         grid(
             figure(figures.get("roc"), "Point at a name or curve to single it out; numbers are AUROC."),
-            figure(
-                figures.get("precision_recall"),
-                "Dashes at the left are the prevalence: the precision of chance. Numbers are average precision.",
-            ),
+            _precision_recall(facts, figures.get("precision_recall")),
         ),
     )  # fmt: skip
+
+
+def _precision_recall(facts: Facts, drawn: Figure | None) -> str:
+    rare = rare_classes(facts.get("@"))
+    said = f"Bands: 95 %, for classes of fewer than {MINIMUM_ROWS} images ({escape(', '.join(rare))})." if rare else ""
+    words = "Dashes at the left are the prevalence: the precision of chance. Numbers are average precision."
+    return figure(drawn, f"{words} {said}".strip())
 
 
 def calibration(facts: Facts, figures: Mapping[str, Figure]) -> str:

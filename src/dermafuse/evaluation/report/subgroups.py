@@ -9,6 +9,7 @@ from dermafuse.evaluation.figures.tables import COLUMN_NAMES, forest_metrics
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.html import Cell, card, details, note, section, table
 from dermafuse.printable import escape
+from dermafuse.evaluation.subgroups import MINIMUM_CLASS, MINIMUM_ROWS, ordered_cells
 
 
 def subgroups(facts: Facts, figures: Mapping[str, Figure]) -> str:
@@ -30,7 +31,7 @@ def subgroups(facts: Facts, figures: Mapping[str, Figure]) -> str:
     )
     rows: list[Sequence[Cell | str]] = []
     for column, cells in known.items():
-        for value, cell in cells.items():
+        for value, cell in ordered_cells(cells):
             base = f"@/subgroups/{step(column)}/{step(value)}"
             rows.append(
                 [
@@ -46,9 +47,14 @@ def subgroups(facts: Facts, figures: Mapping[str, Figure]) -> str:
         "excluding zero. A gap describes, it does not explain: groups differ in their mix of diagnoses, and with this "
         "many comparisons some differ by chance. Cells under 30 images are withheld."
     )
+    if not drawn:
+        words = (
+            f"No group has enough images for a number: {MINIMUM_ROWS} of them, and {MINIMUM_CLASS} of what a number is "
+            "about. Their sizes are below."
+        )
     return section(
         "subgroups", "Subgroups",
-        card(f'<div class="tabs">{tabs}{plots}</div>', note(words), wide=True),
+        card(f'<div class="tabs">{tabs}{plots}</div>' if drawn else "", note(words), wide=True),
         details(
             "Table of all subgroup metrics (below each value its gap to the rest)",
             card(table(heads, rows), wide=True),
