@@ -8,8 +8,8 @@ from dermafuse.evaluation.figures.make import Figure
 from dermafuse.evaluation.figures.tables import COLUMN_NAMES, forest_metrics
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.html import Cell, card, details, note, section, table
-from dermafuse.printable import escape
 from dermafuse.evaluation.subgroups import MINIMUM_CLASS, MINIMUM_ROWS, ordered_cells
+from dermafuse.printable import escape
 
 
 def subgroups(facts: Facts, figures: Mapping[str, Figure]) -> str:
