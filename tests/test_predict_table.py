@@ -383,3 +383,27 @@ def test_cells_like_formulas_are_marked_for_spreadsheets_where_that_is_asked(pre
     ]
     assert out.read_bytes().isascii()
     assert b"\x1b" not in out.read_bytes()
+
+
+FULL_DISK = """
+import resource, sys
+from dermafuse.cli import main
+if "--resume" not in sys.argv:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_a_full_disk_is_one_sentence_and_resume_ends_the_work(model, images, tmp_path, ending):
+    table = write(tmp_path / "t.csv", HEADER, ROWS * 20)
+    command = [sys.executable, "-c", FULL_DISK, "predict", str(model), "--csv", str(table), "--image-root", str(images)]
+    command += ["--out", str(tmp_path / f"o{ending}")]
+    full = subprocess.run(command, capture_output=True, text=True)
+    assert full.returncode == 2
+    assert "Traceback" not in full.stderr
+    assert "Exception ignored" not in full.stderr
+    assert "--resume" in full.stderr.splitlines()[-1]
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / f"o{ending}").read_text().splitlines()) == 120 + (ending == ".csv")

@@ -148,8 +148,11 @@ def write_bundle(folder: Path, content: BundleContent, *, half_weights: bool = F
             raise OutputError(f"{folder} is not empty; a bundle is written into a fresh folder.")
         for stem, model in zip(stems, content.models, strict=True):
             ov.save_model(model, folder / f"{stem}.xml", compress_to_fp16=half_weights)
-    except (OSError, RuntimeError) as error:
-        raise OutputError(f"Cannot write the bundle {folder}: {printable(str(error))}.") from error
+    except (OSError, RuntimeError) as error:  # OpenVINO calls a full disk an "iostream error"
+        raise OutputError(
+            f"Cannot write the bundle {folder}: {printable(str(error))}; where the disk is full, make room, then "
+            "run the command again (train: with --resume)."
+        ) from error
     arrays = {name: np.ascontiguousarray(array) for name, array in content.head.items()}
     write_atomic(folder / "head.safetensors", safetensors.numpy.save(arrays))
     write_atomic(folder / "README.md", content.card)

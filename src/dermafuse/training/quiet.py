@@ -37,7 +37,7 @@ def _held_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # Ctrl-C and its like are no failure of the import
             os.dup2(original, 2)
             held.seek(0)
             sys.stderr.write(held.read().decode(errors="replace"))
