@@ -100,7 +100,7 @@ def _model(facts: Facts, config: Mapping[str, Any]) -> list[str]:
             )
         )
     shown = ("fusion", "split", "seed", "class_weighting", "unfreeze_from", "metadata_dropout")
-    settings = [f"{name} `{config[name]}`" for name in shown if name in config]
+    settings = [f"{name} `{'none' if config[name] is None else config[name]}`" for name in shown if name in config]
     if settings:
         lines.append(f"Settings: {', '.join(settings)}; `config.toml` of the run has them all.")
     names = facts.labels.names

@@ -191,7 +191,7 @@ def _pictures(changed: pd.DataFrame, paths: Mapping[str, Path]) -> str:
         chosen = changed[changed["change"] == kind].head(SHOWN)
         figures = "".join(_example(dict(row), paths) for row in chosen.to_dict("records"))
         if figures:
-            parts.append(card(f'<div class="pictures">{figures}</div>', title=_TITLES[kind], wide=True))
+            parts.append(card(f'<div class="changed">{figures}</div>', title=_TITLES[kind], wide=True))
     return "".join(parts)
 
 
