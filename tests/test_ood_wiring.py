@@ -38,5 +38,5 @@ def test_a_bundle_with_middle_features_flags_noise_and_explains_with_the_same_sc
     )
     assert explain(predictor, path).prediction.ood_score == pytest.approx(score, rel=1e-3)
     assert np.mean([bool(p.out_of_distribution) for p in predictor.predict(strange_pictures()["noise"][::2])]) == 1.0
-    with pytest.raises(BundleError, match="lacks a usable 'ood/"):
+    with pytest.raises(BundleError, match="'ood/means' is not usable"):
         write_bundle(tmp_path / "c", tiny_content(head=head, ood=flag.rule))  # the network without the output

@@ -288,7 +288,7 @@ def test_every_side_holds_every_class_wherever_that_is_possible_and_refusals_cou
         few = {label: count for label, count in carriers(groups).items() if count < parts}
         if few:
             assert f"too few for {parts} parts" in str(error)
-            assert any(f"'{label}' has {count} lesion(s)" in str(error) for label, count in few.items())
+            assert all(f"'{label}' has {count}" in str(error) for label, count in few.items())
         else:
             assert f"cannot be divided into {parts} parts" in str(error)
         return
@@ -353,7 +353,7 @@ def test_a_class_hidden_in_patients_with_many_images_is_counted_by_the_patients_
     table = mixed_table(groups)
     for split in [make_split(table, by="lesion", seed=3), *make_folds(table, by="lesion", k=5, seed=3)]:
         assert set(table["label"].iloc[split.validation]) == {"akiec", "bcc", "bkl"}
-    with pytest.raises(DataError, match=r"Class 'akiec' has 20 lesion\(s\), too few for 21 parts"):
+    with pytest.raises(DataError, match=r"Class 'akiec' has 20 lesion\(s\), .* too few for 21 parts"):
         make_folds(table, by="lesion", k=21, seed=0)
 
 

@@ -60,12 +60,15 @@ class Groups:
         Raises:
             DataError: with the class, how many groups hold it, and what to do.
         """
-        for code, count in zip(self.classes, self.carriers.tolist(), strict=True):
-            if count < parts:
-                raise DataError(
-                    f"Class '{code}' has {count} {self.word}(s){where}, too few for {words}; add images, make fewer "
-                    "parts or leave the class out."
-                )
+        small = {code: n for code, n in zip(self.classes, self.carriers.tolist(), strict=True) if n < parts}
+        if small:
+            (code, count), *others = small.items()
+            also = "".join(f", '{other}' has {n}" for other, n in others)
+            fewer = ", make fewer parts (fewer --folds, or --set tuning_fraction=0)" if parts > 2 else ""
+            raise DataError(
+                f"Class '{code}' has {count} {self.word}(s){where}{also}, too few for {words}; add images{fewer} or "
+                "leave the class out."
+            )
 
     def strata(self) -> list[tuple[int, Ints]]:
         """Return, in the order in which they are dealt, a class and the groups of which it is the rarest."""

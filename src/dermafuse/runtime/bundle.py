@@ -287,9 +287,7 @@ def _check_fit(content: BundleContent, folder: Path) -> None:
                 f"{folder}: baseline/embedding of {name} has shape {baseline.shape}, expected ({network.channels},)."
             )
         if content.ood is not None:
-            check_ood_arrays(
-                content.ood, head, network.ood_width, f"{folder}: head.safetensors lacks a usable '{{}}' of {name}"
-            )
+            check_ood_arrays(content.ood, head, network.ood_width, f"{folder}: head.safetensors of {name}")
     if sizes[0] != content.image_size:
         raise BundleError(f"{folder}: image_size is {content.image_size}, but the network takes {sizes[0]} pixels.")
 
