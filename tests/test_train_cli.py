@@ -330,6 +330,7 @@ raise SystemExit(status)
         (["--out", "{tmp}/file/RUN"], {}, "Cannot write to"),
         (["--out", "{tmp}/file"], {}, "is a file"),
         (["--out", "{tmp}/theirs"], {}, "exists already"),
+        (["--out", "{tmp}/\udcff"], {}, "UTF-8"),
         (["--out", "{tmp}/half"], {}, "unfinished"),
         (["--out", "{tmp}/RUN"], {"DERMAFUSE_CACHE": "{tmp}/file/cache"}, "DERMAFUSE_CACHE"),
         (["--out", "{tmp}/RUN"], {"DERMAFUSE_CACHE": "/proc/cache"}, "DERMAFUSE_CACHE"),

@@ -53,7 +53,7 @@ def write_run(
     pd.DataFrame(result.history).to_csv(folder / "history.csv", index=False)
     table.to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
     if len(data.skipped):
-        data.skipped.to_csv(folder / "skipped.csv", index=False)
+        data.skipped.to_csv(folder / "skipped.csv", index=False, errors="backslashreplace")
     save_trained_weights(folder / TRAINED_WEIGHTS, model)
     write_bundle(
         folder / "model", bundle_content(config, plan, model, network, head, data, outcome, uncertainty, metrics)

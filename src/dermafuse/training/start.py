@@ -48,6 +48,9 @@ def train(
         raise ConfigError("No data named; add --data DATA (a folder with images and table).")
     if not Path(config.data).exists():
         raise ConfigError(f"The data {config.data} does not exist; check the path.{nearest_path(Path(config.data))}")
+    for name, path in (("data", config.data), ("output", str(out))):  # both are written into the RUN's files, as text
+        if any("\udc80" <= character <= "\udcff" for character in path):
+            raise ConfigError(f"The name of the {name} folder {path} is not UTF-8; rename it.")
     if config.folds and audits:
         raise ConfigError("An audit belongs to a single run; leave out --folds.")
     if config.members and audits:
