@@ -45,6 +45,7 @@ from dermafuse.training.environment import environment
 from dermafuse.training.experiment import TrainedRun, claim_output, train_run
 from dermafuse.training.first_look import choose_split
 from dermafuse.training.prepare import fit_encoder
+from dermafuse.training.publish_check import check_published
 from dermafuse.training.recipes import against_imbalance
 from dermafuse.training.train_once import Division
 
@@ -156,6 +157,10 @@ def train_ensemble(
         if skipped.exists():  # every member reads every row, so one list is that of all
             shutil.copy(skipped, folder / "skipped.csv")
         write_bundle(folder / "model", content, half_weights=True)
+        place = pd.Index(records.table["image_id"]).get_indexer(pd.Index(validation.image_id))
+        metrics["published"] = check_published(
+            folder, records.subset(place), validation.probabilities, first["network"]["precision"]
+        )
         write_json(folder / "metrics.json", metrics)
         if config.report:
             make_report(folder, data=Path(config.data), title=out.resolve().name, report=report)

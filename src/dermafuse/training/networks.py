@@ -153,13 +153,23 @@ def front_file(plan: Plan, config: TrainConfig, report: Reporter = SILENT) -> Pa
         outputs = {"activation": pooled, "feature_map": backbone.outputs[0]}
     else:
         outputs = {"activation": split_at(backbone, plan.cut)[0].outputs[0]}
-    if plan.cut == POOLED or stage_index(plan.cut) > stage_index(_FLOAT32_UNTIL) + 1:
+    if not _front_in_float32(plan):
         until = stage_output(backbone, _FLOAT32_UNTIL)
         marked = with_float32_start(to_openvino(backbone, {**outputs, _FLOAT32_OUTPUT: until}), _FLOAT32_OUTPUT)
     else:  # all of this front is in the part that stays in float32
         marked = with_float32_start(to_openvino(backbone, outputs), "activation", keep=True)
     save_ir(marked, path)
     return path
+
+
+def _front_in_float32(plan: Plan) -> bool:
+    """Return whether the whole front lies in the part that stays in float32 whatever the engine computes in."""
+    return plan.cut not in (POOLED, "image") and stage_index(plan.cut) <= stage_index(_FLOAT32_UNTIL) + 1
+
+
+def judged_precision(plan: Plan) -> Literal["f32", "bf16"]:
+    """Return the arithmetic of what is judged: tails and heads are judged in float32, fronts as they were run."""
+    return "f32" if plan.cut == "image" or _front_in_float32(plan) else plan.precision
 
 
 def save_ir(model: ov.Model, path: Path, *, half: bool = False) -> None:

@@ -70,6 +70,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def subset(self, chosen: NDArray[np.int64]) -> Rows:
+        """Return the rows at these positions."""
+        images = self.images
+        return Rows(
+            images.subset(chosen) if isinstance(images, RowTable) else [images[position] for position in chosen],
+            self.meta[chosen],
+            self.labels[chosen],
+            self.image_size,
+            None if self.targets is None else self.targets[chosen],
+        )
+
 
 def training_batches(
     rows: Rows,

@@ -25,9 +25,12 @@ from dermafuse.files import folder_atomic
 from dermafuse.progress import Reporter
 from dermafuse.runtime.bundle import write_bundle
 from dermafuse.runtime.conformal import fit_prediction_sets
+from dermafuse.runtime.temperature import apply
 from dermafuse.training.finished_folds import FinishedFolds
+from dermafuse.training.fit import predict_logits
 from dermafuse.training.judging import Calibration, Uncertainty
-from dermafuse.training.networks import deployable
+from dermafuse.training.networks import deployable, judged_precision
+from dermafuse.training.publish_check import ROWS, check_published
 from dermafuse.training.run_folder import bundle_content
 from dermafuse.training.train_once import Division, train_once
 
@@ -79,6 +82,10 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
     content = bundle_content(config, plan, model, network, trained.head, data, trained.outcome, uncertainty, said)
     with folder_atomic(out, overwrite=overwrite) as folder:
         write_bundle(folder, content, half_weights=True)
+        # Every row was learned from; what Keras says of the first of them is what the bundle must say.
+        learned = data.train.rows.subset(np.arange(min(ROWS, len(data.train.rows))))
+        judged = apply(predict_logits(model, learned), temperature)
+        check_published(folder, data.train.records.subset(np.arange(len(learned))), judged, judged_precision(plan))
 
 
 def common_size(paths: Sequence[Path]) -> str:

@@ -21,9 +21,10 @@ from dermafuse.runtime.bundle import BundleContent, write_bundle
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.fit import FitResult
 from dermafuse.training.judging import Outcome, Uncertainty
-from dermafuse.training.networks import Plan
+from dermafuse.training.networks import Plan, judged_precision
 from dermafuse.training.pipeline import Rows, ordered_batches
 from dermafuse.training.prepare import Prepared
+from dermafuse.training.publish_check import check_published
 
 #: The weights that Keras trained, beside the bundle.
 TRAINED_WEIGHTS: Final = "weights.safetensors"
@@ -48,7 +49,11 @@ def write_run(
     metrics: Mapping[str, Any],
     clock: Callable[[str], None],
 ) -> None:
-    """Write every file of a finished run into ``folder`` (a temporary one, renamed by the caller)."""
+    """Write every file of a finished run into ``folder`` (a temporary one, renamed by the caller).
+
+    Raises:
+        BundleError: the bundle does not answer as the model that was judged.
+    """
     (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
     pd.DataFrame(result.history).to_csv(folder / "history.csv", index=False)
     table.to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
@@ -59,10 +64,13 @@ def write_run(
         folder / "model", bundle_content(config, plan, model, network, head, data, outcome, uncertainty, metrics)
     )
     clock("write")
-    # Last: a folder with metrics.json is a finished run. JSON knows no NaN, and none may hide here.
-    (folder / "metrics.json").write_text(
-        json.dumps({**metrics, "files": _hashes(folder)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    published = check_published(
+        folder, data.validation.records, outcome.probabilities["validation"], judged_precision(plan)
     )
+    clock("verify")
+    # Last: a folder with metrics.json is a finished run. JSON knows no NaN, and none may hide here.
+    content = {**metrics, "published": published, "files": _hashes(folder)}
+    (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def save_trained_weights(path: Path, model: keras.Model) -> None:
@@ -136,16 +144,9 @@ def mean_embedding(model: keras.Model, rows: Rows) -> NDArray[np.float32]:
         mean: NDArray[np.float32] = sample.mean(axis=0)
         return mean
     network = keras.Model(model.input["image_input"], model.get_layer("image_pool").output)
-    images = _subset(rows, chosen)
+    images = ordered_batches(rows.subset(chosen), batch_size=64)
     batches = [network(inputs["image_input"], training=False).numpy() for inputs, _ in images]
     return np.concatenate(batches).mean(axis=0).astype(np.float32)  # type: ignore[no-any-return]
-
-
-def _subset(rows: Rows, chosen: NDArray[np.int64]) -> Any:
-    from dermafuse.training.activations import RowTable
-
-    images = rows.images.subset(chosen) if isinstance(rows.images, RowTable) else [rows.images[i] for i in chosen]
-    return ordered_batches(Rows(images, rows.meta[chosen], rows.labels[chosen], rows.image_size), batch_size=64)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
