@@ -30,8 +30,8 @@ types: $(READY)
 DATA ?= ../shared/ham10000
 RUNS ?= runs
 release: $(READY)
-	$(BIN)/dermafuse train --data $(DATA) --folds 5 --out $(RUNS)/standard --resume
+	$(BIN)/dermafuse train --data $(DATA) --folds 5 --out $(RUNS)/standard $$(test ! -d $(RUNS)/standard || echo --resume)
 	$(BIN)/dermafuse release $(RUNS)/standard --to pretrained/ham10000-lite1 --overwrite
 
 clean:
-	rm -rf $(VENV) demo-run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-run demo-run-data .pytest_cache .mypy_cache .ruff_cache

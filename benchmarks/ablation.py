@@ -123,7 +123,15 @@ def train(arguments: argparse.Namespace, name: str, settings: tuple[str, ...]) -
     if (out / "metrics.json").exists():
         return out
     command = [sys.executable, "-c", "from dermafuse.cli import main; raise SystemExit(main())", "train"]
-    command += ["--data", arguments.data, "--seed", str(arguments.seed), "--out", str(out), "--resume"]
+    command += [
+        "--data",
+        arguments.data,
+        "--seed",
+        str(arguments.seed),
+        "--out",
+        str(out),
+        *(["--resume"] if out.exists() else []),
+    ]
     chosen = (*arguments.set, *settings, "report=false", "uncertainty=false")
     for setting in chosen:
         command += ["--set", setting.format(half=resolve("standard", assignments=arguments.set).epochs // 2)]

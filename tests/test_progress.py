@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from dermafuse import progress
@@ -19,7 +21,9 @@ def test_a_log_gets_lines_with_count_rate_and_time_left(
 ) -> None:
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
     with progress.Terminal().bar("Working", 10, "images") as advance:
-        advance(4)
+        advance(2)
+        time.sleep(0.001)
+        advance(2)
     printed = capsys.readouterr().err
     assert "Working: 4/10, " in printed
     assert "min left" in printed

@@ -120,23 +120,33 @@ class Terminal:
 
     @contextlib.contextmanager
     def _lines(self, description: str, total: int, unit: str) -> Iterator[Advance]:
-        """Say the same in a line now and then, for a log."""
+        """Say the same in a line now and then, for a log.
+
+        Rates count from the first report on, as those of rich's bars do: what it brings may have been done before,
+        by a run that this one continues.
+        """
         started = said = time.monotonic()
-        count = 0
+        counted: list[tuple[float, int]] = []  # (when, done until then) of the first report and of the last
         lock = threading.Lock()
 
+        def rate() -> float:
+            (first, before), (last, count) = counted
+            return (count - before) / (last - first) if last > first else 0.0
+
         def advance(done: int) -> None:
-            nonlocal count, said
+            nonlocal said
             with lock:
-                count += done
                 now = time.monotonic()
+                count = done + (counted[1][1] if counted else 0)
+                counted[:] = [counted[0] if counted else (now, count), (now, count)]
                 if now - said < _SECONDS_BETWEEN_LINES:
                     return
                 said = now
-            rate = count / (now - started)
-            left = (total - count) / rate if rate else 0.0
-            self.say(f"{description}: {count:,}/{total:,}, {rate:,.1f} {unit}/s, {left / 60:.1f} min left")
+                speed = rate()
+            left = f", {(total - count) / speed / 60:.1f} min left" if speed else ""
+            self.say(f"{description}: {count:,}/{total:,}, {speed:,.1f} {unit}/s{left}")
 
         yield advance
         seconds = time.monotonic() - started
-        self.say(f"{description}: {count:,} {unit} in {seconds:.1f} s ({count / max(seconds, 1e-9):,.1f} {unit}/s)")
+        done = f"{description}: {counted[1][1] if counted else 0:,} {unit} in {seconds:.1f} s"
+        self.say(f"{done} ({rate():,.1f} {unit}/s)" if counted and rate() else done)

@@ -51,7 +51,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--audit-leakage", action="store_true", help="measure what leakage adds (4 further trainings)")
     verb.add_argument("--audit-metadata", action="store_true", help="measure what metadata adds (3 further trainings)")
-    verb.add_argument("--resume", action="store_true", help="continue the unfinished run in RUN")
+    verb.add_argument("--resume", action="store_true", help="continue the unfinished run in RUN, with its own settings")
     verb.add_argument("--overwrite", action="store_true", help="replace RUN")
     verb.add_argument("--json", action="store_true", help="print the metrics as JSON instead of tables")
     verb.set_defaults(handler=run)
@@ -59,20 +59,25 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and evaluate one model, or one a fold."""
+    from dermafuse.evaluation.enrich import read_metrics
     from dermafuse.progress import Terminal
-    from dermafuse.training.config import resolve
+    from dermafuse.training.claim import is_finished, resumed
+    from dermafuse.training.config import asked, resolve
     from dermafuse.training.start import train
 
     names = ("data", "backbone", "weights", "split", "folds", "seed", "epochs", "unfreeze_from")
     options = {name: getattr(arguments, name) for name in names}
     if options["data"]:  # RUN/config.toml must find the data from any folder
         options["data"] = str(Path(options["data"]).resolve())
-    config = resolve(
-        arguments.recipe,
-        file=arguments.config,
-        options=options,
-        assignments=arguments.set,
-    )
+    named: dict[str, Any] = {"file": arguments.config, "options": options, "assignments": arguments.set}
+    config = None
+    if arguments.resume and not arguments.overwrite:
+        config = resumed(arguments.out, asked(arguments.recipe, **named))
+    if config is not None and is_finished(arguments.out):
+        print(f"{arguments.out} is finished already: there is nothing to resume.")
+        show_run(read_metrics(arguments.out), arguments.out)
+        return 0
+    config = config or resolve(arguments.recipe, **named)
     metrics = train(
         config,
         arguments.out,

@@ -183,14 +183,25 @@ def resolve(
     Raises:
         ConfigError: an unknown name (with the nearest known one) or an unusable value.
     """
-    from_file = read_toml(file) if file else {}
-    name = recipe or from_file.get("recipe") or DEFAULT_RECIPE
+    named = asked(recipe, file=file, options=options, assignments=assignments)
+    name = named.get("recipe") or DEFAULT_RECIPE
     if name not in RECIPES:
         raise ConfigError(f"Unknown recipe '{name}'; there are {', '.join(RECIPES)}.{nearest(name, RECIPES)}")
-    settings: dict[str, Any] = {**RECIPES[name], **from_file, "recipe": name}
-    settings.update({key: value for key, value in (options or {}).items() if value is not None})
-    settings.update(parse_assignment(text) for text in assignments)
-    return validated(settings)
+    return validated({**RECIPES[name], **named, "recipe": name})
+
+
+def asked(
+    recipe: str | None = None,
+    *,
+    file: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the settings that were named, and no others; arguments and precedence as `resolve` has them."""
+    named = read_toml(file) if file else {}
+    named |= {"recipe": recipe} if recipe else {}
+    named |= {key: value for key, value in (options or {}).items() if value is not None}
+    return named | dict(parse_assignment(text) for text in assignments)
 
 
 def validated(settings: Mapping[str, Any]) -> TrainConfig:

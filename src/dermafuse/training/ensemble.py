@@ -85,7 +85,7 @@ def train_ensemble(
     """
     report = report or Silent()
     started = time.perf_counter()
-    checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
+    checkpoints = claim_output(config, out, resume=resume, overwrite=overwrite)
     records = read_training_data(Path(config.data))
     split = choose_split(records, config, fold)
     trained = _train_members(records, split, config, checkpoints / "members", report)

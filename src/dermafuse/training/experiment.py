@@ -17,12 +17,12 @@ from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import make_report
-from dermafuse.files import folder_atomic
+from dermafuse.files import folder_atomic, write_atomic
 from dermafuse.models.weights import is_random
 from dermafuse.progress import Reporter, Silent
 from dermafuse.training.audit import AUDITS
 from dermafuse.training.claim import CHECKPOINTS, check_output
-from dermafuse.training.config import TrainConfig
+from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.environment import environment
 from dermafuse.training.first_look import choose_split
 from dermafuse.training.judging import fit_uncertainty, predictions_table, scaled_by_temperature
@@ -92,7 +92,7 @@ def train_run(
     """
     report = report or Silent()
     clock = _Clock()
-    checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
+    checkpoints = claim_output(config, out, resume=resume, overwrite=overwrite)
     plan_network(config)  # refuses what cannot be built before any image is read
     records = read_training_data(Path(config.data))
     for note in records.notes:
@@ -176,7 +176,7 @@ def train_run(
     return TrainedRun(out, metrics, trained.parameters)
 
 
-def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
+def claim_output(config: TrainConfig, out: Path, *, resume: bool, overwrite: bool) -> Path:
     """Check that the run may be written to ``out``, before any work; return the folder for its checkpoints.
 
     Raises:
@@ -187,6 +187,8 @@ def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
     checkpoints = out / CHECKPOINTS
     if unfinished and not resume:
         shutil.rmtree(checkpoints)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    write_atomic(checkpoints / "config.toml", to_toml(config))  # what --resume goes on with
     return checkpoints
 
 

@@ -13,6 +13,7 @@ from dermafuse.files import cache_folder, check_output_folder, check_writable, n
 from dermafuse.models.specs import spec, stage_index
 from dermafuse.models.weights import refuse_missing
 from dermafuse.progress import Reporter
+from dermafuse.runtime.engine import choose_precision
 from dermafuse.training.claim import check_output
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.cpu_share import threads_of_a_part
@@ -74,6 +75,7 @@ def train(
     if "leakage" in audits:
         for split in ("image", "lesion"):
             draw_split(records, config.model_copy(update={"split": split}))
+    config = config.model_copy(update={"precision": choose_precision(config.precision)})
     load_tensorflow(threads=_threads(config))
     if config.folds:
         from dermafuse.training.cross_validation import cross_validate

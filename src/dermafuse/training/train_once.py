@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split
-from dermafuse.files import write_atomic
 from dermafuse.models.classifier import HeadSpec, parameter_counts
 from dermafuse.progress import Reporter
-from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.config import TrainConfig
 from dermafuse.training.fit import FitResult, fit
 from dermafuse.training.judging import Calibration, Outcome, judge
 from dermafuse.training.networks import Plan, head_spec, inference_model, plan_network, trainable_model
@@ -92,9 +91,6 @@ def train_once(
     keras.utils.set_random_seed(config.seed)
     data = prepare(records, config, plan, report, division.split, tuning=division.tuning, encoder=division.encoder)
     lap("extract")
-    if checkpoints is not None:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        write_atomic(checkpoints / "config.toml", to_toml(config))
     head = head_spec(config, len(records.classes), data.encoder.width)
     model = trainable_model(plan, head, config)
     parameters = whole_parameters(model, plan)
