@@ -34,9 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     metrics = run_demo(arguments.out, seed=arguments.seed, report=Terminal())
     show_run(metrics, arguments.out)
-    print(
-        f"The run is in {arguments.out}, its drawn data in {arguments.out}-data; train --config {arguments.out}/config.toml repeats it."
-    )
+    print(f"The run is in {arguments.out}, the drawn images in {arguments.out}-data.")
     if (arguments.out / EXPLAINED).exists():
         print(f"What the released model makes of one of these drawn lesions: {arguments.out / EXPLAINED}")
     return 0
