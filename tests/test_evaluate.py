@@ -198,8 +198,8 @@ def test_validation_rows_that_stopped_the_training_are_not_unseen(synthetic: Pat
     overlap = metrics["overlap"]
     assert (overlap["chose_images"], overlap["unseen_images"]) == (overlap["validation_images"], 0)
     assert "test_unseen" not in metrics
-    assert metrics["test"]["notes"]["unseen"].startswith("None of them unseen")
-    assert "None of them unseen" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert metrics["test"]["notes"]["unseen"].startswith("None is unseen")
+    assert "None is unseen" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     last = {**json.loads((run / "metrics.json").read_text())["training"], "monitor": "last"}
     untouched = tiny_run(tmp_path / "last", synthetic, tuning=False, model=False, training=last)
     records = read_dataset(synthetic)
@@ -229,7 +229,7 @@ def test_a_test_set_that_only_chose_the_model_is_told_so(synthetic: Path, tmp_pa
     everything = read_rows(run / "predictions.csv", records.classes)["validation"]
     measure_unseen(metrics, everything.take(np.arange(10)), 0)
     assert metrics["announcements"][0].startswith("CHOSEN BY: of ")
-    assert "Only 10 of them unseen" in metrics["test"]["notes"]["unseen"]
+    assert "Only 10 unseen" in metrics["test"]["notes"]["unseen"]
 
 
 def test_lesions_split_over_both_sides_count_as_met(synthetic: Path, tmp_path: Path) -> None:
@@ -339,6 +339,14 @@ def test_an_existing_folder_is_kept_unless_overwritten_and_inputs_are_never_repl
     assert (run / "metrics.json").read_bytes() == before
     with pytest.raises(BundleError, match="does not exist"):
         evaluate_bundle(tmp_path / "nothing", synthetic, tmp_path / "out")
+
+
+def test_data_that_are_not_there_are_the_first_cause(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"nodata does not exist"):
+        evaluate_bundle(bundle, Path("nodata"), Path("out"))
 
 
 def test_a_failure_while_writing_leaves_nothing_behind(

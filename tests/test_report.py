@@ -268,6 +268,11 @@ def test_a_data_set_that_is_not_the_runs_is_refused(run: Path, tmp_path: Path, s
         make_report(copy_run(run, tmp_path / "run"), data=other)
 
 
+def test_masks_that_are_not_there_are_refused_as_such(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mask folder .*nomasks does not exist"):
+        make_report(run, masks=tmp_path / "nomasks")
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         make_report(tmp_path / "nothing")

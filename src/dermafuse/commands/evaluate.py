@@ -71,7 +71,7 @@ def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
     test, unseen = metrics["test"], metrics.get("test_unseen")
     if unseen is not None:
         show(*summary(unseen, f"{out}: the {unseen['n']:,} images that are unseen"))
-    rest = "" if unseen is None else ", those that the model has met included"
+    rest = "" if unseen is None else ", met ones included"
     show(*summary(test, f"{out}: test, {'all ' if rest else ''}{test['n']:,} images{rest}"))
     for text in metrics["announcements"]:
         print(text)

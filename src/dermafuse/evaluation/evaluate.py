@@ -268,6 +268,8 @@ def _refuse_inputs(out: Path, run_or_bundle: Path, data: Path) -> None:
     for what, path in (("model", run_or_bundle), ("data", data)):
         if path.resolve().is_relative_to(target):
             raise OutputError(f"{out} holds the {what} {path}; choose another --out.")
+    if not data.exists():
+        return  # whoever reads the data says so
     folder = data.resolve() if data.is_dir() else data.resolve().parent
     if target.is_relative_to(folder):  # its pictures would be taken for data the next time
         raise OutputError(f"{out} lies in the data folder {data}; choose another --out.")

@@ -34,10 +34,8 @@ def measure_unseen(metrics: dict[str, Any], unseen: Rows, seed: int) -> None:
         metrics["test_unseen"] = {**measured(unseen, seed), "lesions": unseen.lesions}
         advice = f"only the {len(unseen):,} unseen images say how it does on new patients."
     else:
-        advice = (
-            f"{f'only {len(unseen):,}' if len(unseen) else 'none'} of them unseen, too few to be measured on their own "
-            f"(at least {LEAST} of two classes): these numbers say little about new patients."
-        )
+        few = f"only {len(unseen):,} unseen, too few to be measured on their own (at least {LEAST} of two classes)"
+        advice = f"{few if len(unseen) else 'none is unseen'}: these numbers say little about new patients."
         metrics["test"]["notes"] = {"unseen": f"{advice[0].upper()}{advice[1:]}"}
     text = f"{head}: of {total:,} images {' and '.join(parts)}; {advice}"
     metrics["announcements"] = [text, *metrics["announcements"]]

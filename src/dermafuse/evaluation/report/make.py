@@ -113,6 +113,8 @@ def make_report(
     """
     report = report or Silent()
     existing_folder(run, "run folder")
+    if masks is not None:
+        existing_folder(masks, "mask folder")
     metrics = read_metrics(run)
     rows = read_rows(run / "predictions.csv", labels_of(metrics))
     split = reported_split(metrics)
