@@ -182,11 +182,12 @@ def test_export_json_says_how_to_use_the_model(run: Path, tmp_path: Path) -> Non
     assert done["model"] == read_bundle(run).digest
 
 
-def test_an_ensemble_becomes_one_openvino_network_and_is_refused_elsewhere(synthetic: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["openvino", "onnx"])
+def test_an_ensemble_becomes_one_network_and_is_refused_by_keras(format: str, synthetic: Path, tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "bundle", members=3)
-    done = export(bundle, "openvino", tmp_path / "out", data=synthetic)
+    done = export(bundle, format, tmp_path / "out", data=synthetic)  # type: ignore[arg-type]
     assert done["verified"]["largest_difference"] < 1e-5
-    refused(ConfigError, "ensemble", "openvino", run=bundle, format="onnx", to=tmp_path / "onnx", data=synthetic)
+    refused(ConfigError, "ensemble", "openvino", run=bundle, format="keras", to=tmp_path / "keras", data=synthetic)
 
 
 def test_without_its_data_set_the_check_runs_on_generated_images_and_says_so(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_a_difference_beyond_the_tolerance_or_no_number_is_an_error() -> None:
 
 def test_a_run_without_its_trained_weights_is_refused(run: Path, tmp_path: Path) -> None:
     lacking = copied(run, tmp_path, None)
-    refused(ConfigError, "weights.safetensors", "openvino", run=lacking, format="onnx", to=tmp_path / "out")
+    refused(ConfigError, "weights.safetensors", "openvino", run=lacking, format="keras", to=tmp_path / "out")
 
 
 def test_trained_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
             ("dermafuse export RUN --format openvino --int8 --to small", "8-bit integers, for OpenVINO"),
         ),
     )
-    verb.add_argument("run", metavar="RUN", type=Path, help="a RUN folder; for openvino, a bundle folder will do")
+    verb.add_argument("run", metavar="RUN", type=Path, help="a RUN folder; for onnx and openvino, any bundle")
     verb.add_argument("--format", metavar="onnx|openvino|keras|bundle", required=True, help="bundle: with --int8")
     verb.add_argument("--to", metavar="DIR", type=Path, required=True, help="the folder to make")
     verb.add_argument(

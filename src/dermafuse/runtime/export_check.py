@@ -14,9 +14,11 @@ import openvino as ov
 
 from dermafuse.data.images import load_image
 from dermafuse.data.readers import read_dataset
-from dermafuse.errors import DataError, ImageError, OutputError
+from dermafuse.errors import ConfigError, DataError, ImageError, OutputError
 from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.engine import Engine
+from dermafuse.runtime.export_ir import PROBABILITIES
+from dermafuse.runtime.network import IMAGE_INPUT, META_INPUT
 from dermafuse.runtime.prediction import Query
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.temporaries import scratch_folder
@@ -28,6 +30,9 @@ COUNT: Final = 64
 
 #: Largest difference of a probability that counts as the same answer.
 TOLERANCE: Final = 1e-3
+
+#: Rows that ONNX Runtime is given at a time.
+_BATCH: Final = 16
 
 #: From images uint8 (n, s, s, 3) and metadata float32 (n, w) to probabilities (n, k).
 Answer = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float32]], npt.NDArray[Any]]
@@ -135,6 +140,29 @@ def openvino_answer(model: ov.Model | Path) -> Answer:
         for image, vector in zip(images, meta, strict=True):
             inputs = (image[np.newaxis], vector[np.newaxis]) if takes_metadata else (image[np.newaxis],)
             rows.append(engine.infer(*inputs)[0].copy())
+        return np.concatenate(rows)
+
+    return answer
+
+
+def onnx_answer(path: Path) -> Answer:
+    """Return the answers of ONNX Runtime on the CPU.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ConfigError('Verifying ONNX needs onnxruntime; run: pip install "dermafuse[export]".') from error
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+
+    def answer(images: npt.NDArray[np.uint8], meta: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        inputs: dict[str, npt.NDArray[Any]] = {IMAGE_INPUT: images, META_INPUT: meta}
+        rows: list[npt.NDArray[Any]] = []
+        for start in range(0, len(images), _BATCH):
+            rows += session.run([PROBABILITIES], {name: inputs[name][start : start + _BATCH] for name in names})
         return np.concatenate(rows)
 
     return answer

@@ -7,6 +7,8 @@ image stretched to the square, uint8 (batch, s, s, 3), and ``meta_input``, the e
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,8 +16,9 @@ import openvino as ov
 import openvino.opset13 as op
 
 import dermafuse
+from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import BundleError
-from dermafuse.files import write_json
+from dermafuse.files import write_atomic, write_json
 from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.network import IMAGE_INPUT, LOGITS, META_INPUT
 
@@ -72,13 +75,12 @@ def probability_network(bundle: Bundle) -> ov.Model:
     return ov.Model([op.result(mean)], entries, "dermafuse")
 
 
-def describe(bundle: Bundle, kind: Format, verified: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Return the content of ``export.json``: plain JSON, enough to use the model without dermafuse.
+def describe(bundle: Bundle, kind: Format, **more: Any) -> dict[str, Any]:
+    """Return what ``export.json`` and the file itself say: plain JSON, enough to use the model without dermafuse.
 
     Args:
         bundle: that was exported.
         kind: format of the export.
-        verified: what the check against the bundle found.
         more: what only this format has to say.
     """
     size, encoder = bundle.image_size, bundle.encoder
@@ -87,6 +89,9 @@ def describe(bundle: Bundle, kind: Format, verified: dict[str, Any], **more: Any
         IMAGE_INPUT: {
             "type": pixels,
             "shape": ["batch", size, size, 3],
+            "layout": "batch, height, width, channel",
+            "channels": "RGB",
+            "range": [0, 255],
             "meaning": "RGB, values 0..255, turned upright, both axes stretched to the square (bilinear, antialiased "
             "where they shrink); normalisation is inside the network",
         }
@@ -100,8 +105,9 @@ def describe(bundle: Bundle, kind: Format, verified: dict[str, Any], **more: Any
             "the vocabulary is 1 in its own column and 0 in the others, in lower case, with blanks for '_', and a "
             "number in its shortest form; other words that stand for one of the vocabulary are listed under 'words'; a "
             "word that is missing or none of these counts as 'unknown' where that is a word of it, else all its "
-            "columns are 0; a column "
-            "'..._missing' is 1 where the value is missing, and else 0",
+            "columns are 0; a column '..._missing' is 1 where the value is missing, and else 0; 'absent' is the whole "
+            "vector where nothing is known",
+            "absent": encoder.absent().tolist(),
             "encoder": encoder.to_json(),
             "words": {name: words.spellings() for name, words in encoder.words.items()},
         }
@@ -122,6 +128,8 @@ def describe(bundle: Bundle, kind: Format, verified: dict[str, Any], **more: Any
     return {
         "dermafuse": dermafuse.__version__,
         "research_use_only": True,
+        "disclaimer": DISCLAIMER,
+        "licence": licence_of(bundle.card),
         "announcements": bundle.info.get("announcements", []),
         "format": kind,
         **more,
@@ -134,14 +142,49 @@ def describe(bundle: Bundle, kind: Format, verified: dict[str, Any], **more: Any
         "decision": "the class with the largest probability"
         if bundle.offsets is None
         else "the class with the largest log(probability) + offset; the probabilities themselves do not change",
-        "verified": verified,
     }
 
 
-def write_openvino(model: ov.Model, folder: Path, *, half_weights: bool = False) -> Path:
-    """Write ``model.xml`` and ``model.bin`` into ``folder`` and return the path of the first."""
+def licence_of(card: str) -> str:
+    """Return what a model card says under its heading "Licence", in one line."""
+    _, found, rest = card.partition("\n## Licence")
+    said = " ".join(rest.partition("\n")[2].partition("\n## ")[0].split())
+    return said if found and said else "Not stated; ask whoever made the model."
+
+
+def entries(description: Mapping[str, Any]) -> dict[str, str]:
+    """Return a description as texts, key by key, for the metadata of a file: JSON, but for what is a text already."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+        for key, value in description.items()
+    }
+
+
+def write_openvino(
+    model: ov.Model, folder: Path, description: Mapping[str, Any], *, half_weights: bool = False
+) -> Path:
+    """Write ``model.xml`` and ``model.bin`` into ``folder`` and return the path of the first.
+
+    The description lies in the file as ``rt_info/dermafuse/<key>``.
+    """
     path = folder / "model.xml"
+    for key, text in entries(description).items():
+        model.set_rt_info(text, ["dermafuse", key])
     ov.save_model(model, path, compress_to_fp16=half_weights)
+    return path
+
+
+def write_onnx(model: ov.Model, folder: Path, description: Mapping[str, Any]) -> Path:
+    """Write ``model.onnx`` into ``folder``, with the description as its ``metadata_props``; return its path.
+
+    Raises:
+        ConfigError: the package ``onnx`` is not installed.
+        OutputError: the network uses an operator that has no ONNX form here, or the disk is full.
+    """
+    from dermafuse.runtime.onnx_graph import to_onnx
+
+    path = folder / "model.onnx"
+    write_atomic(path, to_onnx(model, entries(description)).SerializeToString())
     return path
 
 

@@ -28,12 +28,14 @@ def export(
 ) -> dict[str, Any]:
     """Write a model in another format into a fresh folder, with ``export.json`` that says how to use it.
 
+    ``model.onnx`` (``metadata_props``) and ``model.xml`` (``rt_info/dermafuse``) hold the same, but for ``verified``.
+
     ========== ============================ ==============================================================
     format     files                        needs
     ========== ============================ ==============================================================
     openvino   model.xml, model.bin         the bundle alone
+    onnx       model.onnx (opset 18)        the bundle alone, and ``dermafuse[export]``
     bundle     an int8 bundle for dermafuse a RUN and ``int8``
-    onnx       model.onnx (opset 18)        a RUN, ``dermafuse[train]`` and ``dermafuse[export]``
     keras      model.keras (logits)         a RUN and ``dermafuse[train]``
     ========== ============================ ==============================================================
 
@@ -41,7 +43,7 @@ def export(
     bundle (f32) nothing is left of it. An int8 model is judged on the validation rows instead (`quantize`).
 
     Args:
-        run: a RUN folder; for ``openvino`` without ``int8``, a bundle folder will do.
+        run: a RUN folder; for ``onnx``, and ``openvino`` without ``int8``, a bundle folder will do.
         format: see above.
         to: a folder that does not exist yet, or is empty.
         int8: for ``openvino`` and ``bundle``: 8-bit integers, gated; needs the data set of the run.
@@ -74,8 +76,7 @@ def export(
         raise ConfigError(f"{run} holds its bundle already; --format bundle is for --int8.")
     if int8 and format not in ("openvino", "bundle"):
         raise ConfigError(f"int8 is for the formats openvino and bundle; export to {format} without --int8.")
-    if format in ("onnx", "keras"):
-        _check_training(format)
+    _check_installed(format)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise OutputError(f"{to} exists already; name a folder that does not exist yet with --to.")
     with folder_atomic(to) as folder:
@@ -84,8 +85,10 @@ def export(
         if int8 and data is None:
             raise ConfigError(f"int8 needs the data set that {run} was trained on; name it with --data.")
         sample = take_sample(bundle, data)
-        if format in ("onnx", "keras"):
-            description = _export_keras(run, format, folder, bundle, sample)
+        if format == "keras":
+            description = _export_keras(run, folder, bundle, sample)
+        elif format == "onnx":
+            description = _export_onnx(folder, bundle, sample)
         else:
             description = _export_openvino(run, format, folder, bundle, sample, data if int8 else None, report)
         if format != "bundle":  # which refuses files that its manifest does not list
@@ -99,24 +102,31 @@ def export(
     return description
 
 
-def _export_keras(run: Path, format: Format, folder: Path, bundle: Bundle, sample: Any) -> dict[str, Any]:
+def _export_keras(run: Path, folder: Path, bundle: Bundle, sample: Any) -> dict[str, Any]:
     from dermafuse.runtime.export_check import verify
     from dermafuse.runtime.export_ir import describe
     from dermafuse.training.quiet import load_tensorflow
 
     if len(bundle.models) > 1:
         raise ConfigError(
-            f"{bundle.path} is an ensemble; export the RUN of each member to {format}, or use --format openvino."
+            f"{bundle.path} is an ensemble; export the RUN of each member to keras, or use --format onnx or openvino."
         )
     load_tensorflow()
     from dermafuse.training import export_keras
 
     model = export_keras.rebuild(run, bundle)
-    if format == "keras":
-        answer = export_keras.keras_answer(export_keras.write_keras(model, folder), bundle.temperature)
-        return describe(bundle, format, verify(sample, answer, what="The Keras model"))
-    answer = export_keras.onnx_answer(export_keras.write_onnx(model, folder, bundle.temperature))
-    return describe(bundle, format, verify(sample, answer, what="The ONNX model"), opset=export_keras.OPSET)
+    answer = export_keras.keras_answer(export_keras.write_keras(model, folder), bundle.temperature)
+    return {**describe(bundle, "keras"), "verified": verify(sample, answer, what="The Keras model")}
+
+
+def _export_onnx(folder: Path, bundle: Bundle, sample: Any) -> dict[str, Any]:
+    from dermafuse.runtime.export_check import onnx_answer, verify
+    from dermafuse.runtime.export_ir import describe, probability_network, write_onnx
+    from dermafuse.runtime.onnx_graph import OPSET
+
+    description = describe(bundle, "onnx", opset=OPSET)
+    answer = onnx_answer(write_onnx(probability_network(bundle), folder, description))
+    return {**description, "verified": verify(sample, answer, what="The ONNX model")}
 
 
 def _export_openvino(
@@ -129,34 +139,45 @@ def _export_openvino(
 
     more: dict[str, Any] = {"precision": "f32"}
     if data is not None:
-        from dermafuse.data.readers import read_training_data
-        from dermafuse.runtime.quantize import quantize
-        from dermafuse.runtime.quantize_gate import figures, split_rows
-
-        calibration, validation = split_rows(run, bundle, read_training_data(data).table)
-        quantized = quantize(bundle, calibration, validation, report)
-        more = {"precision": "int8", "int8": quantized.report}
-        card = (
-            f"{bundle.card}\nQuantized to int8 from the model {bundle.digest[:16]}, whose measures stand above. On "
-            f"{len(validation):,} validation rows: {figures(quantized.before, quantized.after, bundle.labels)}. "
-            "Temperature, prediction sets and the out-of-distribution rule are those of that model.\n"
-        )
-        bundle = replace(bundle, models=quantized.models, info={**bundle.info, **more}, card=card)
+        bundle, more = _in_int8(run, bundle, data, report)
     tolerance = TOLERANCE if data is None else None
+    description = describe(bundle, format, **more)
     if format == "bundle":
         write_bundle(folder, replace(bundle, info={**bundle.info, "exported_from": bundle.digest}))
         answer = openvino_answer(probability_network(read_bundle(folder)))
     else:
-        answer = openvino_answer(write_openvino(probability_network(bundle), folder))
-    return describe(bundle, format, verify(sample, answer, tolerance=tolerance, what=f"The {format} export"), **more)
+        answer = openvino_answer(write_openvino(probability_network(bundle), folder, description))
+    return {**description, "verified": verify(sample, answer, tolerance=tolerance, what=f"The {format} export")}
 
 
-def _check_training(format: str) -> None:
-    lacking = [name for name in ("keras", "tensorflow") if importlib.util.find_spec(name) is None]
+def _in_int8(run: Path, bundle: Bundle, data: Path, report: Reporter) -> tuple[Bundle, dict[str, Any]]:
+    """Return the bundle with its networks in int8, and what is to be said of them."""
+    from dermafuse.data.readers import read_training_data
+    from dermafuse.runtime.quantize import quantize
+    from dermafuse.runtime.quantize_gate import figures, split_rows
+
+    calibration, validation = split_rows(run, bundle, read_training_data(data).table)
+    quantized = quantize(bundle, calibration, validation, report)
+    more: dict[str, Any] = {"precision": "int8", "int8": quantized.report}
+    card = (
+        f"{bundle.card}\nQuantized to int8 from the model {bundle.digest[:16]}, whose measures stand above. On "
+        f"{len(validation):,} validation rows: {figures(quantized.before, quantized.after, bundle.labels)}. "
+        "Temperature, prediction sets and the out-of-distribution rule are those of that model.\n"
+    )
+    return replace(bundle, models=quantized.models, info={**bundle.info, **more}, card=card), more
+
+
+def _check_installed(format: Format) -> None:
+    """Refuse a format before any work where what writes or verifies it is not installed."""
+    needed: dict[str, tuple[tuple[str, ...], str]] = {
+        "onnx": (("onnx", "onnxruntime"), "export"),
+        "keras": (("keras", "tensorflow"), "train"),
+    }
+    packages, extra = needed.get(format, ((), ""))
+    lacking = [name for name in packages if importlib.util.find_spec(name) is None]
     if lacking:
         raise ConfigError(
-            f'Export to {format} needs {lacking[0]}; run: pip install "dermafuse[train,export]", or use '
-            "--format openvino."
+            f'Export to {format} needs {lacking[0]}; run: pip install "dermafuse[{extra}]", or use --format openvino.'
         )
 
 

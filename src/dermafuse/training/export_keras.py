@@ -1,4 +1,4 @@
-"""The whole network of a run in Keras again, and from there to a ``.keras`` file or to ONNX."""
+"""The whole network of a run in Keras again, and from there to a ``.keras`` file."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-import tensorflow as tf
 
 from dermafuse.errors import BundleError, ConfigError
 from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.export_check import Answer
-from dermafuse.runtime.export_ir import PROBABILITIES
 from dermafuse.runtime.network import IMAGE_INPUT, META_INPUT
 from dermafuse.runtime.temperature import apply
 from dermafuse.training.config import TrainConfig, resolve
 from dermafuse.training.networks import head_spec, plan_network, whole_model
 from dermafuse.training.run_folder import TRAINED_WEIGHTS
-
-#: Version of the ONNX operator set that is written.
-OPSET: Final = 18
 
 _BATCH: Final = 16
 
@@ -92,71 +87,6 @@ def keras_answer(path: Path, temperature: float) -> Answer:
             for start in range(0, len(images), _BATCH)
         ]
         return apply(np.concatenate(logits), temperature)
-
-    return answer
-
-
-def write_onnx(model: keras.Model, folder: Path, temperature: float) -> Path:
-    """Write ``model.onnx`` (opset 18) into ``folder``: uint8 image and metadata in, calibrated probabilities out.
-
-    Raises:
-        ConfigError: tf2onnx is not installed.
-    """
-    try:
-        import onnx
-        import tf2onnx
-    except ModuleNotFoundError as error:
-        raise ConfigError(f'Export to ONNX needs {error.name}; run: pip install "dermafuse[export]".') from error
-    names = [name for name in (IMAGE_INPUT, META_INPUT) if name in model.input]
-    types = {IMAGE_INPUT: tf.uint8, META_INPUT: tf.float32}
-    signature = [tf.TensorSpec([None, *model.input[name].shape[1:]], types[name], name=name) for name in names]
-
-    def infer(*values: tf.Tensor) -> tf.Tensor:
-        inputs = {name: tf.cast(value, tf.float32) for name, value in zip(names, values, strict=True)}
-        return tf.nn.softmax(model(inputs, training=False) / temperature)
-
-    function = tf.function(infer, input_signature=signature, autograph=False)
-    converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
-    graph = converted.graph
-    # It also lists constants that TensorFlow captured (the input normalisation of B1), which are folded by now.
-    read = {name for node in graph.node for name in node.input}
-    for entry in [entry for entry in graph.input if entry.name not in names and entry.name not in read]:
-        graph.input.remove(entry)
-    if [entry.name for entry in graph.input] != names or len(graph.output) != 1:
-        raise ConfigError("This tf2onnx names inputs in another way than 1.17 does; install tf2onnx 1.17.")
-    given = graph.output[0].name
-    for node in graph.node:
-        node.output[:] = [PROBABILITIES if name == given else name for name in node.output]
-        node.input[:] = [PROBABILITIES if name == given else name for name in node.input]
-    graph.output[0].name = PROBABILITIES
-    for entry in (*graph.input, *graph.output):
-        entry.type.tensor_type.shape.dim[0].dim_param = "batch"
-    graph.name = "dermafuse"
-    onnx.checker.check_model(converted)
-    path = folder / "model.onnx"
-    onnx.save_model(converted, path)
-    return path
-
-
-def onnx_answer(path: Path) -> Answer:
-    """Return the answers of ONNX Runtime on the CPU.
-
-    Raises:
-        ConfigError: ONNX Runtime is not installed.
-    """
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise ConfigError('Verifying ONNX needs onnxruntime; run: pip install "dermafuse[export]".') from error
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
-
-    def answer(images: npt.NDArray[np.uint8], meta: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        inputs: dict[str, npt.NDArray[Any]] = {IMAGE_INPUT: images, META_INPUT: meta}
-        rows: list[npt.NDArray[Any]] = []
-        for start in range(0, len(images), _BATCH):
-            rows += session.run([PROBABILITIES], {name: inputs[name][start : start + _BATCH] for name in names})
-        return np.concatenate(rows)
 
     return answer
 
