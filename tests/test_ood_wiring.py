@@ -30,12 +30,14 @@ def test_a_bundle_with_middle_features_flags_noise_and_explains_with_the_same_sc
     assert flag is not None
     head = {**plain.head, **flag.arrays}
     write_bundle(tmp_path / "b", tiny_content(models=(flag.network,), head=head, ood=flag.rule))
-    predictor = Predictor(read_bundle(tmp_path / "b"), precision="f32")
     path = records.table["path"][0]
-    score = predictor.predict(path).ood_score
-    assert score == pytest.approx(
-        ood_scores(flag.rule, flag.arrays, None, FeatureReader(flag.network).read([path]))[0], rel=0.2
-    )
+    for precision, threshold in flag.rule.thresholds.items():  # both where the processor has both
+        predictor = Predictor(read_bundle(tmp_path / "b"), precision=precision)
+        found = predictor.predict(path)
+        score = found.ood_score
+        fitted = FeatureReader(flag.network, precision).read([path])
+        assert score == pytest.approx(ood_scores(flag.rule, flag.arrays, None, fitted)[0], rel=1e-3)
+        assert found.out_of_distribution is (score > threshold)
     assert explain(predictor, path).prediction.ood_score == pytest.approx(score, rel=1e-3)
     assert np.mean([bool(p.out_of_distribution) for p in predictor.predict(strange_pictures()["noise"][::2])]) == 1.0
     with pytest.raises(BundleError, match="'ood/means' is not usable"):

@@ -25,7 +25,7 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.bundle_schema import OutOfDistribution, PredictionSets
 from dermafuse.runtime.conformal import calibration_counts, fit_prediction_sets
 from dermafuse.runtime.ood_features import FeatureReader, with_ood_features
-from dermafuse.runtime.uncertainty import KEPT, Arrays, fit_ood, ood_scores
+from dermafuse.runtime.uncertainty import KEPT, Arrays, fit_ood, fit_threshold, ood_scores
 
 Floats = npt.NDArray[np.float64]
 
@@ -145,9 +145,13 @@ def fit_flag(
     with (report or Silent()).bar("Learning what ordinary images look like", total, "images") as advance:
         known, held_out, judged = (reader.read(paths, advance) for paths in sides)
         fitted = fit_ood(known, held_out)
-        block: dict[str, Any] = {"method": fitted.rule.method, "kept": KEPT, "threshold_images": len(sides[1])}
-        inside = ood_scores(fitted.rule, fitted.arrays, None, judged)
-        flagged = int((inside > fitted.rule.threshold).sum())
+        rule = fitted.rule.model_copy(update={"thresholds": {reader.precision: fitted.rule.threshold}})
+        if reader.precision == "bf16":  # people without it, and who asks for f32, get the threshold of that
+            scores = ood_scores(rule, fitted.arrays, None, FeatureReader(extended, "f32").read(sides[1]))
+            rule.thresholds["f32"] = fit_threshold(scores)
+        block: dict[str, Any] = {"method": rule.method, "kept": KEPT, "threshold_images": len(sides[1])}
+        inside = ood_scores(rule, fitted.arrays, None, judged)
+        flagged = int((inside > rule.threshold).sum())
         block |= {
             "images": len(inside),
             "flagged": flagged,
@@ -155,10 +159,10 @@ def fit_flag(
             "share_ci95": wilson_interval(float(flagged), len(inside)),
         }
         for kind, pictures in strange.items():
-            outside = ood_scores(fitted.rule, fitted.arrays, None, reader.read(pictures, advance))
+            outside = ood_scores(rule, fitted.arrays, None, reader.read(pictures, advance))
             block[f"auroc_{kind}"] = auroc(inside, outside)
-            block[f"flagged_{kind}"] = float((outside > fitted.rule.threshold).mean())
-    return FittedFlag(extended, fitted.rule, fitted.arrays, block)
+            block[f"flagged_{kind}"] = float((outside > rule.threshold).mean())
+    return FittedFlag(extended, rule, fitted.arrays, block)
 
 
 def auroc(inside: Floats, outside: Floats) -> float:

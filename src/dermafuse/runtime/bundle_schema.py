@@ -167,20 +167,27 @@ class OutOfDistribution(Part):
             squared distance of the embedding to the nearest mean after whitening (Lee et al., NeurIPS 2018).
             ``knn``: distance of the normalised embedding to its ``neighbours``-th neighbour among training
             embeddings (Sun et al., ICML 2022). The arrays of the last two are in ``head.safetensors``.
-        threshold: of the score.
+        threshold: of the score, in the arithmetic that the model was fitted with.
+        thresholds: the same for each arithmetic that could be fitted: bfloat16 moves a score by up to 2 %.
         neighbours: for ``knn``.
     """
 
     method: Literal["energy", "mahalanobis", "knn"]
     threshold: float
+    thresholds: dict[Literal["f32", "bf16"], float] = {}
     neighbours: Annotated[int, Field(ge=1, le=10_000)] = 1
 
     @model_validator(mode="after")
     def _possible(self) -> OutOfDistribution:
         least, most = _SCORES[self.method]
-        if not least <= self.threshold <= most:
-            raise ValueError(f"threshold {self.threshold:g} is outside of {self.method}'s {least:g}..{most:g}")
+        for threshold in (self.threshold, *self.thresholds.values()):
+            if not least <= threshold <= most:
+                raise ValueError(f"threshold {threshold:g} is outside of {self.method}'s {least:g}..{most:g}")
         return self
+
+    def flags(self, score: float, precision: Literal["f32", "bf16"]) -> bool:
+        """Return whether a score that was computed in this arithmetic is above the threshold."""
+        return score > self.thresholds.get(precision, self.threshold)
 
 
 class Calibration(Part):

@@ -19,7 +19,7 @@ import openvino.opset13 as op
 
 from dermafuse.data.images import load_image
 from dermafuse.errors import BundleError
-from dermafuse.runtime.engine import Engine
+from dermafuse.runtime.engine import Engine, Precision
 from dermafuse.runtime.network import FEATURE_MAP, IMAGE_INPUT, OOD_FEATURES
 from dermafuse.runtime.ordered import ordered_map
 from dermafuse.runtime.prediction import ImageSource
@@ -87,9 +87,10 @@ class FeatureReader:
 
     Args:
         model: a network from `with_ood_features`.
+        precision: arithmetic; a score belongs to a threshold of the same one.
     """
 
-    def __init__(self, model: ov.Model) -> None:
+    def __init__(self, model: ov.Model, precision: Precision = "auto") -> None:
         copy = model.clone()
         result = next(r for r in copy.get_results() if OOD_FEATURES in r.get_output_tensor(0).get_names())
         entry = next(p for p in copy.get_parameters() if IMAGE_INPUT in p.get_output_tensor(0).get_names())
@@ -98,7 +99,8 @@ class FeatureReader:
         shape[0] = 1
         single.reshape({0: shape})
         self._side = shape[1].get_length()
-        self._engine = Engine(single)
+        self._engine = Engine(single, precision=precision)
+        self.precision = self._engine.precision
 
     def read(
         self, images: Iterable[ImageSource], advance: Callable[[int], None] = lambda done: None

@@ -236,7 +236,9 @@ class Predictor:
             if self._malignant.any()
             else None,
             prediction_set=chosen,
-            out_of_distribution=None if bundle.ood is None or ood_score is None else ood_score > bundle.ood.threshold,
+            out_of_distribution=None
+            if bundle.ood is None or ood_score is None
+            else bundle.ood.flags(ood_score, self.precision),
             ood_score=ood_score,
             missing=self.missing(metadata),
             unknown=bundle.encoder.unknown(metadata) if self.fields else {},

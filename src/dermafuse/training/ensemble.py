@@ -236,7 +236,14 @@ def combined(bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, set
     rules = [bundle.ood for bundle in bundles]
     rule = None
     if all(each is not None and each.method == rules[0].method for each in rules if rules[0] is not None) and rules[0]:
-        rule = rules[0].model_copy(update={"threshold": float(np.mean([each.threshold for each in rules if each]))})
+        known = [each for each in rules if each]
+        both = set.intersection(*(set(each.thresholds) for each in known))
+        rule = rules[0].model_copy(
+            update={
+                "threshold": float(np.mean([each.threshold for each in known])),
+                "thresholds": {one: float(np.mean([each.thresholds[one] for each in known])) for one in sorted(both)},
+            }
+        )
     many = len(bundles) > 1
     return BundleContent(
         models=tuple(bundle.models[0] for bundle in bundles),
