@@ -13,6 +13,7 @@ import pandas as pd
 
 from dermafuse import __version__
 from dermafuse.data.readers import read_training_data
+from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError, OutputError
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.intervals import cluster_bootstrap
@@ -32,7 +33,7 @@ _SCALARS: Final = (
 
 
 def cross_validate(
-    config: TrainConfig, out: Path, *, resume: bool, overwrite: bool, report: Reporter
+    config: TrainConfig, out: Path, *, resume: bool, overwrite: bool, report: Reporter, records: Records | None = None
 ) -> Mapping[str, Any]:
     """Train ``config.folds`` models, each judged on the fold it did not see; return the joint metrics.
 
@@ -54,6 +55,7 @@ def cross_validate(
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "config.toml", to_toml(config))
+    records = read_training_data(Path(config.data)) if records is None else records
     folders = [out / f"fold-{number}" for number in range(1, config.folds + 1)]
     for fold, folder in enumerate(folders):
         if (folder / "metrics.json").exists():
@@ -61,12 +63,12 @@ def cross_validate(
             continue
         report.say(f"Fold {fold + 1} of {config.folds}")
         train_one = train_ensemble if config.members else train_run
-        train_one(config, folder, resume=True, overwrite=False, report=report, fold=fold)
+        train_one(config, folder, resume=True, overwrite=False, report=report, fold=fold, records=records)
     tables = [_validation_rows(folder).assign(fold=fold) for fold, folder in enumerate(folders, start=1)]
     table = pd.concat(tables).sort_values("image_id")
     metrics = joint_metrics(folders, table, config)
     rows = rows_of_table(table, labels_of(metrics))
-    metrics = enriched(metrics, rows, read_training_data(Path(config.data)), seed=config.seed)
+    metrics = enriched(metrics, rows, records, seed=config.seed)
     write_atomic(out / "predictions.csv", table.to_csv(index=False, float_format="%.7g"))
     # Last: a folder with metrics.json is a finished cross-validation.
     write_json(out / "metrics.json", metrics)

@@ -69,6 +69,7 @@ def train_ensemble(
     overwrite: bool = False,
     report: Reporter | None = None,
     fold: int | None = None,
+    records: Records | None = None,
 ) -> TrainedRun:
     """Train ``config.members`` times ``config.member_folds`` networks, and leave one RUN folder with one bundle.
 
@@ -79,6 +80,7 @@ def train_ensemble(
         overwrite: replace a run that is there.
         report: who is told the progress.
         fold: number (from 0) of the fold of ``config.folds`` to hold out; ``None``: one 80/20 split.
+        records: what ``config.data`` holds, where it was read already.
 
     Raises:
         DermafuseError: unusable data, settings or output folder.
@@ -86,7 +88,7 @@ def train_ensemble(
     report = report or Silent()
     started = time.perf_counter()
     checkpoints = claim_output(config, out, resume=resume, overwrite=overwrite)
-    records = read_training_data(Path(config.data))
+    records = read_training_data(Path(config.data)) if records is None else records
     split = choose_split(records, config, fold)
     trained = _train_members(records, split, config, checkpoints / "members", report)
     classes = records.labels
@@ -184,7 +186,7 @@ def _train_members(
                 update = {"backbone": backbone, "members": (), "report": False, "seed": config.seed + number}
                 own = config.model_copy(update=update)
                 rows = Division(split, split.train[part.validation], encoder)
-                train_run(own, where, resume=True, report=report, member=rows)
+                train_run(own, where, resume=True, report=report, member=rows, records=records)
                 # Dozens of networks in one process: what Keras keeps of the last one is of no use to the next.
                 keras.backend.clear_session()
             trained.append(_read(where, backbone, records.labels))

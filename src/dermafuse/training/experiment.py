@@ -72,6 +72,7 @@ def train_run(
     fold: int | None = None,
     audits: Sequence[str] = (),
     member: Division | None = None,
+    records: Records | None = None,
 ) -> TrainedRun:
     """Train and judge one model, and leave a complete RUN folder.
 
@@ -85,6 +86,7 @@ def train_run(
         report: who is told the progress.
         fold: number (from 0) of the fold of ``config.folds`` to hold out; ``None``: one 80/20 split.
         member: rows that this run has as a part of an ensemble, instead of a split of its own.
+        records: what ``config.data`` holds, where it was read already.
         audits: of ``training.audit.AUDITS``: further trainings of the same recipe that measure one effect each.
 
     Raises:
@@ -94,7 +96,7 @@ def train_run(
     clock = _Clock()
     checkpoints = claim_output(config, out, resume=resume, overwrite=overwrite)
     plan_network(config)  # refuses what cannot be built before any image is read
-    records = read_training_data(Path(config.data))
+    records = read_training_data(Path(config.data)) if records is None else records
     for note in records.notes:
         report.say(note)
     warnings = announcements(config, records)

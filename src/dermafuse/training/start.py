@@ -80,14 +80,16 @@ def train(
     if config.folds:
         from dermafuse.training.cross_validation import cross_validate
 
-        return cross_validate(config, out, resume=resume, overwrite=overwrite, report=report)
+        return cross_validate(config, out, resume=resume, overwrite=overwrite, report=report, records=records)
     if config.members:
         from dermafuse.training.ensemble import train_ensemble
 
-        return train_ensemble(config, out, resume=resume, overwrite=overwrite, report=report).metrics
+        return train_ensemble(config, out, resume=resume, overwrite=overwrite, report=report, records=records).metrics
     from dermafuse.training.experiment import train_run
 
-    return train_run(config, out, resume=resume, overwrite=overwrite, report=report, audits=audits).metrics
+    return train_run(
+        config, out, resume=resume, overwrite=overwrite, report=report, audits=audits, records=records
+    ).metrics
 
 
 def release_bundle(cross_validation: Path, out: Path, *, overwrite: bool, report: Reporter) -> None:
