@@ -155,9 +155,9 @@ def _critical(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[
     name = labels.critical_name
     yield _finding(
         "DM006", "error" if row["recall"] < _CRITICAL[0] else "warning",
-        f"{missed:,} of {row['support']:,} images of {name} are called something else",
-        f"By the model's own decision the sensitivity for {name} is {row['recall']:.1%}{said}",
-        f"Decide by a threshold on the probability of {name} (operating points), not by the named class.",
+        f"{missed:,} of {row['support']:,} {name} images are called something else",
+        f"By the model's own decision the {name} sensitivity is {row['recall']:.1%}{said}",
+        f"Decide by a threshold on the {name} probability (operating points), not by the named class.",
         **data,
     )  # fmt: skip
 

@@ -209,8 +209,8 @@ def _claim(facts: Facts, base: str) -> str:
     text = words + f"the model's decision is right for {{{base}/accuracy:.1%}}."
     critical = f"{base}/per_class/{step(facts.labels.critical or '')}"
     if facts.get(f"{critical}/recall") is not None:
-        text += f" It names {{{critical}/recall:.1%}} of the {{{critical}/support:,d}} images of "
-        text += f"{facts.labels.critical_name.replace('{', '(').replace('}', ')')} as such."
+        name = facts.labels.critical_name.replace("{", "(").replace("}", ")")
+        text += f" It names {{{critical}/recall:.1%}} of the {{{critical}/support:,d}} {name} images as such."
     if facts.get("/leakage/lesions_known") and facts.get("/leakage/leaked_images") == 0:
         text += " None of these lesions was in training."
     if facts.split == "validation" and watched and facts.get("/training/monitor") != "last":
