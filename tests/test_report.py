@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from dermafuse.data.readers import read_dataset
-from dermafuse.errors import DataError
+from dermafuse.errors import DataError, OutputError
 from dermafuse.evaluation.calibration import calibration_report
 from dermafuse.evaluation.checklists.items import CLEAR_DERM, STATES, TRIPOD_AI, filled_checklists
 from dermafuse.evaluation.enrich import class_codes, enriched, read_metrics
@@ -258,6 +258,19 @@ def test_without_the_data_set_the_page_says_what_is_missing(synthetic: Path, tmp
     assert text.count("data:image/jpeg") > 0
     assert "no heatmaps" in text
     assert read_metrics(here)["validation"]["subgroups"]
+
+
+def test_a_page_with_images_is_not_replaced_by_one_without(synthetic: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(synthetic, tmp_path / "data")
+    here = tiny_run(tmp_path / "run", data, model=False)
+    page = make_report(here)
+    full = page.read_text(encoding="utf-8")
+    shutil.rmtree(data)
+    with pytest.raises(OutputError, match=r"shows images.*--data"):
+        make_report(here)
+    assert page.read_text(encoding="utf-8") == full
+    page.rename(tmp_path / "kept.html")
+    assert "data:image/" not in make_report(here).read_text(encoding="utf-8")
 
 
 def test_a_data_set_that_is_not_the_runs_is_refused(run: Path, tmp_path: Path, synthetic: Path) -> None:

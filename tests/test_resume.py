@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dermafuse import progress
-from dermafuse.errors import ConfigError, OutputError
-from dermafuse.training.claim import check_output, is_finished, resumed
+from dermafuse.errors import ConfigError, DataError, OutputError
+from dermafuse.training.claim import check_output, is_finished, recorded, resumed, resumed_audits
 from dermafuse.training.config import asked, resolve, to_toml
 
 
@@ -65,6 +65,65 @@ def test_a_finished_run_that_is_being_replaced_is_unfinished(tmp_path: Path) -> 
         check_output(run, resume=False, overwrite=False)
     assert check_output(run, resume=True, overwrite=False)
     assert check_output(run, resume=False, overwrite=True)
+
+
+def test_the_audits_that_were_asked_for_are_resumed_too(tmp_path: Path) -> None:
+    with recorded(tmp_path / "RUN/checkpoints", resolve("seed"), ["leakage"]):
+        pass
+    assert resumed_audits(tmp_path / "RUN") == ("leakage",)
+    assert resumed_audits(started(tmp_path / "without")) == ()
+
+
+@pytest.mark.parametrize("inside", ["checkpoints", "."])
+def test_what_was_refused_before_anything_was_trained_leaves_no_unfinished_run(inside: str, tmp_path: Path) -> None:
+    run = tmp_path / "RUN"
+    (run / inside / "fold-1" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(DataError), recorded(run / inside, resolve("seed"), ["metadata"]):
+        raise DataError("too many bad rows")
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt(), OutputError("disk full")])
+def test_a_run_that_was_stopped_is_there_to_be_resumed(stopped: BaseException, tmp_path: Path) -> None:
+    with pytest.raises(type(stopped)), recorded(tmp_path / "RUN/checkpoints", resolve("seed", options={"epochs": 4})):
+        raise stopped
+    config = resumed(tmp_path / "RUN", {})
+    assert config is not None
+    assert config.epochs == 4
+
+
+def test_what_was_trained_outlives_a_refusal(tmp_path: Path) -> None:
+    started(tmp_path / "RUN")
+    (tmp_path / "RUN/checkpoints/epoch-1.safetensors").touch()
+    with pytest.raises(DataError), recorded(tmp_path / "RUN/checkpoints", resolve("seed")):
+        raise DataError("no metadata to audit")
+    assert resumed(tmp_path / "RUN", {}) is not None
+
+
+def test_a_cross_validation_killed_before_its_first_fold_is_resumed_or_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(to_toml(resolve("seed", options={"data": "/data", "folds": 3})))
+    with pytest.raises(OutputError, match="--resume"):
+        check_output(tmp_path, resume=False, overwrite=False)
+    assert check_output(tmp_path, resume=True, overwrite=False)
+    assert check_output(tmp_path, resume=False, overwrite=True)
+
+
+def test_a_single_run_replaces_an_unfinished_cross_validation(tmp_path: Path) -> None:
+    from dermafuse.training.experiment import claim_output
+
+    (tmp_path / "RUN/fold-1").mkdir(parents=True)
+    assert claim_output(tmp_path / "RUN", resume=False, overwrite=True) == tmp_path / "RUN/checkpoints"
+
+
+def test_python_callers_cannot_resume_with_other_settings_either(tmp_path: Path) -> None:
+    from dermafuse.training.start import train
+
+    run = started(tmp_path / "RUN", epochs=7)
+    with pytest.raises(ConfigError, match="epochs=7, not epochs=8"):
+        train(
+            resolve("seed", options={"data": "/data", "epochs": 8}), run,
+            resume=True, overwrite=False, report=progress.Silent(),
+        )  # fmt: skip
 
 
 def test_what_was_done_before_does_not_count_in_rate_and_time_left(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dermafuse.errors import ConfigError, OutputError
-from dermafuse.files import check_output_folder, check_writable, nearest_path
-from dermafuse.training.config import TrainConfig, read_toml, validated
+from dermafuse.errors import ConfigError, DataError, OutputError, WeightsError
+from dermafuse.files import check_output_folder, check_writable, nearest_path, write_atomic, write_json
+from dermafuse.training.config import TrainConfig, read_toml, to_toml, validated
 
 #: Folder of partial work inside RUN.
 CHECKPOINTS: Final = "checkpoints"
+
+_SETTINGS: Final = "config.toml"
+_AUDITS: Final = "audits.json"
 
 
 def is_finished(out: Path) -> bool:
@@ -33,8 +39,8 @@ def resumed(out: Path, asked: Mapping[str, Any]) -> TrainConfig | None:
         OutputError: nothing was started there.
         ConfigError: a setting was named that is not the run's.
     """
-    started = [path for path in (out / CHECKPOINTS / "config.toml", out / "config.toml") if path.is_file()]
-    if not started:
+    settings = _settings(out)
+    if settings is None:
         if (out / CHECKPOINTS).is_dir():
             return None
         state = "holds no run" if out.exists() else "does not exist"
@@ -42,7 +48,7 @@ def resumed(out: Path, asked: Mapping[str, Any]) -> TrainConfig | None:
             f"{out} {state}, so there is nothing to resume; leave out --resume to start one, or check --out."
             f"{nearest_path(out)}"
         )
-    config = validated(read_toml(started[0]))
+    config = validated(read_toml(settings))
     named = validated({**config.model_dump(), **asked})
     for key in asked:
         own, other = getattr(config, key), getattr(named, key)
@@ -54,6 +60,51 @@ def resumed(out: Path, asked: Mapping[str, Any]) -> TrainConfig | None:
     return config.model_copy(update={"data": named.data})
 
 
+def resumed_audits(out: Path) -> tuple[str, ...]:
+    """Return the audits that the run started in ``out`` was asked for."""
+    settings = _settings(out)
+    file = None if settings is None else settings.with_name(_AUDITS)
+    if file is None or not file.is_file():
+        return ()
+    try:
+        return tuple(str(name) for name in json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}); remove it, and name the audits again.") from error
+
+
+def is_started(out: Path) -> bool:
+    """Return whether there is a run in ``out``, finished or not, that has written its settings."""
+    return _settings(out) is not None
+
+
+def _settings(out: Path) -> Path | None:
+    """Return the settings of the run in ``out``; those of an unfinished one that replaces it come first."""
+    return next((path for path in (out / CHECKPOINTS / _SETTINGS, out / _SETTINGS) if path.is_file()), None)
+
+
+@contextlib.contextmanager
+def recorded(folder: Path, config: TrainConfig, audits: Sequence[str] = ()) -> Iterator[None]:
+    """Keep in ``folder`` what ``--resume`` goes on with, while the block works on the run.
+
+    Settings or data that are refused before anything was trained leave no unfinished run behind.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / _SETTINGS, to_toml(config))
+    if audits:
+        write_json(folder / _AUDITS, list(audits))
+    try:
+        yield
+    except (ConfigError, DataError, WeightsError):
+        if not any(folder.rglob("*.safetensors")):
+            for name in (_SETTINGS, _AUDITS):
+                (folder / name).unlink(missing_ok=True)
+            inside = [Path(found) for found, _, _ in os.walk(folder, topdown=False)]
+            for place in (*inside, folder.parent):
+                with contextlib.suppress(OSError):  # what is not empty stays
+                    place.rmdir()
+        raise
+
+
 def check_output(out: Path, *, resume: bool, overwrite: bool) -> bool:
     """Return whether ``out`` holds an unfinished run (or cross-validation) that is to be continued or replaced.
 
@@ -62,7 +113,7 @@ def check_output(out: Path, *, resume: bool, overwrite: bool) -> bool:
             ``resume`` nor ``overwrite`` says what to do with it, or nothing can be written there.
     """
     # A finished run with checkpoints is being replaced by an unfinished one.
-    folds = any(out.glob("fold-*")) and not (out / "metrics.json").exists()
+    folds = (any(out.glob("fold-*")) or (out / _SETTINGS).is_file()) and not (out / "metrics.json").exists()
     unfinished = folds or (out / CHECKPOINTS).is_dir()
     if unfinished and not resume and not overwrite:
         raise OutputError(f"{out} holds an unfinished run; add --resume to continue it, or --overwrite to start again.")

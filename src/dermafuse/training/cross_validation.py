@@ -14,15 +14,16 @@ import pandas as pd
 from dermafuse import __version__
 from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
-from dermafuse.errors import ConfigError, OutputError
+from dermafuse.errors import ConfigError
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.intervals import cluster_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions, labels_of
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import make_report
-from dermafuse.files import check_output_folder, write_atomic, write_json
+from dermafuse.files import write_atomic, write_json
 from dermafuse.progress import Reporter
-from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.claim import check_output, recorded
+from dermafuse.training.config import TrainConfig
 from dermafuse.training.ensemble import train_ensemble
 from dermafuse.training.experiment import train_run
 
@@ -46,24 +47,12 @@ def cross_validate(
     """
     if config.folds < 2:
         raise ConfigError(f"--folds {config.folds} cannot cross-validate; use 2 or more (0: a single 80/20 split).")
-    unfinished = any(out.glob("fold-*")) and not (out / "metrics.json").exists()
-    if unfinished and not (resume or overwrite):
-        raise OutputError(f"{out} holds an unfinished cross-validation; add --resume or --overwrite.")
-    if not unfinished:
-        check_output_folder(out, overwrite=overwrite)
+    unfinished = check_output(out, resume=resume, overwrite=overwrite)
     if out.exists() and not (unfinished and resume):
         shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "config.toml", to_toml(config))
     records = read_training_data(Path(config.data)) if records is None else records
-    folders = [out / f"fold-{number}" for number in range(1, config.folds + 1)]
-    for fold, folder in enumerate(folders):
-        if (folder / "metrics.json").exists():
-            report.say(f"Fold {fold + 1} of {config.folds} is finished already.")
-            continue
-        report.say(f"Fold {fold + 1} of {config.folds}")
-        train_one = train_ensemble if config.members else train_run
-        train_one(config, folder, resume=True, overwrite=False, report=report, fold=fold, records=records)
+    with recorded(out, config):
+        folders = _train_folds(config, out, records, report)
     tables = [_validation_rows(folder).assign(fold=fold) for fold, folder in enumerate(folders, start=1)]
     table = pd.concat(tables).sort_values("image_id")
     metrics = joint_metrics(folders, table, config)
@@ -75,6 +64,19 @@ def cross_validate(
     if config.report:
         make_report(out, data=Path(config.data), report=report)
     return metrics
+
+
+def _train_folds(config: TrainConfig, out: Path, records: Records, report: Reporter) -> list[Path]:
+    """Train the folds that are not finished; return the RUN folders of all."""
+    folders = [out / f"fold-{number}" for number in range(1, config.folds + 1)]
+    for fold, folder in enumerate(folders):
+        if (folder / "metrics.json").exists():
+            report.say(f"Fold {fold + 1} of {config.folds} is finished already.")
+            continue
+        report.say(f"Fold {fold + 1} of {config.folds}")
+        train_one = train_ensemble if config.members else train_run
+        train_one(config, folder, resume=True, overwrite=False, report=report, fold=fold, records=records)
+    return folders
 
 
 def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainConfig) -> dict[str, Any]:

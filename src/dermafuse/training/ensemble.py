@@ -39,6 +39,7 @@ from dermafuse.files import folder_atomic, write_json
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter, Silent
 from dermafuse.runtime.bundle import Bundle, BundleContent, read_bundle, write_bundle
+from dermafuse.training.claim import recorded
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.decision_rule import decide, fit_offsets
 from dermafuse.training.environment import environment
@@ -87,10 +88,11 @@ def train_ensemble(
     """
     report = report or Silent()
     started = time.perf_counter()
-    checkpoints = claim_output(config, out, resume=resume, overwrite=overwrite)
+    checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
     records = read_training_data(Path(config.data)) if records is None else records
     split = choose_split(records, config, fold)
-    trained = _train_members(records, split, config, checkpoints / "members", report)
+    with recorded(checkpoints, config):
+        trained = _train_members(records, split, config, checkpoints / "members", report)
     classes = records.labels
     held_out = averaged([member.rows["tuning"] for member in trained], classes)
     validation = averaged([member.rows["validation"] for member in trained], classes)

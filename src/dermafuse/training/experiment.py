@@ -17,12 +17,12 @@ from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import make_report
-from dermafuse.files import folder_atomic, write_atomic
+from dermafuse.files import folder_atomic
 from dermafuse.models.weights import is_random
 from dermafuse.progress import Reporter, Silent
 from dermafuse.training.audit import AUDITS
-from dermafuse.training.claim import CHECKPOINTS, check_output
-from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.claim import CHECKPOINTS, check_output, recorded
+from dermafuse.training.config import TrainConfig
 from dermafuse.training.environment import environment
 from dermafuse.training.first_look import choose_split
 from dermafuse.training.judging import fit_uncertainty, predictions_table, scaled_by_temperature
@@ -94,7 +94,7 @@ def train_run(
     """
     report = report or Silent()
     clock = _Clock()
-    checkpoints = claim_output(config, out, resume=resume, overwrite=overwrite)
+    checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
     plan_network(config)  # refuses what cannot be built before any image is read
     records = read_training_data(Path(config.data)) if records is None else records
     for note in records.notes:
@@ -104,7 +104,8 @@ def train_run(
         report.warn(warning)
     clock.lap("read")
     division = member or Division(choose_split(records, config, fold))
-    trained = train_once(config, records, division, report, checkpoints=checkpoints, lap=clock.lap)
+    with recorded(checkpoints, config, audits):
+        trained = train_once(config, records, division, report, checkpoints=checkpoints, lap=clock.lap)
     plan, model, data, result, outcome = trained.plan, trained.model, trained.data, trained.result, trained.outcome
     if member is not None:
         outcome = scaled_by_temperature(model, outcome)
@@ -178,7 +179,7 @@ def train_run(
     return TrainedRun(out, metrics, trained.parameters)
 
 
-def claim_output(config: TrainConfig, out: Path, *, resume: bool, overwrite: bool) -> Path:
+def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
     """Check that the run may be written to ``out``, before any work; return the folder for its checkpoints.
 
     Raises:
@@ -188,9 +189,7 @@ def claim_output(config: TrainConfig, out: Path, *, resume: bool, overwrite: boo
     unfinished = check_output(out, resume=resume, overwrite=overwrite)
     checkpoints = out / CHECKPOINTS
     if unfinished and not resume:
-        shutil.rmtree(checkpoints)
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    write_atomic(checkpoints / "config.toml", to_toml(config))  # what --resume goes on with
+        shutil.rmtree(checkpoints, ignore_errors=True)  # an unfinished cross-validation has none
     return checkpoints
 
 

@@ -14,7 +14,7 @@ from dermafuse.models.specs import spec, stage_index
 from dermafuse.models.weights import refuse_missing
 from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import choose_precision
-from dermafuse.training.claim import check_output
+from dermafuse.training.claim import check_output, is_finished, is_started, resumed, resumed_audits
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.cpu_share import threads_of_a_part
 from dermafuse.training.finished_folds import read_folds
@@ -37,7 +37,8 @@ def train(
     Args:
         config: what to do.
         out: the RUN folder.
-        resume: continue the unfinished run in ``out``, if there is one.
+        resume: continue the unfinished run in ``out``, whose settings ``config`` may not contradict and whose audits
+            are made too. With ``overwrite``, start anew where no run is.
         overwrite: replace a run that is there.
         report: who is told the progress.
         audits: ``leakage`` and/or ``metadata``: measure that effect with further trainings of the recipe.
@@ -45,6 +46,9 @@ def train(
     Raises:
         DermafuseError: with one sentence that says what to do.
     """
+    if resume and not (overwrite and (is_finished(out) or not is_started(out))):
+        config = resumed(out, config.model_dump()) or config
+        audits = [*dict.fromkeys((*resumed_audits(out), *audits))]
     if not config.data:
         raise ConfigError("No data named; add --data DATA (a folder with images and table).")
     if not Path(config.data).exists():

@@ -18,7 +18,7 @@ import pandas as pd
 from dermafuse import diagnoses
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
-from dermafuse.errors import DataError, DermafuseError
+from dermafuse.errors import DataError, DermafuseError, OutputError
 from dermafuse.evaluation.enrich import enriched, match_records, read_metrics
 from dermafuse.evaluation.figures.make import Figure, make_figures, write_figures
 from dermafuse.evaluation.figures.tables import forest_metrics
@@ -109,7 +109,7 @@ def make_report(
 
     Raises:
         DataError: not a finished run; or ``data`` is named and is not the data set of the run.
-        OutputError: the run's folder cannot be written to.
+        OutputError: the run's folder cannot be written to; or a page with images would be replaced by one without.
     """
     report = report or Silent()
     existing_folder(run, "run folder")
@@ -122,6 +122,7 @@ def make_report(
         raise DataError(f"{run / 'predictions.csv'} holds no rows of split '{split}'; repeat the run.")
     sources = _sources(run, metrics, rows[split], data)
     if sources.records is None:
+        _keep_fuller(run / PAGE, sources.why)
         report.warn(sources.why)
     full = enriched(metrics, rows, sources.records)
     if masks is not None:
@@ -129,6 +130,12 @@ def make_report(
     if full != metrics:
         write_json(run / "metrics.json", full)
     return write_report(run, full, rows, sources, title=title or run.resolve().name, report=report)
+
+
+def _keep_fuller(page: Path, why: str) -> None:
+    """Refuse to replace a page that shows images of the data set by one that cannot."""
+    if page.is_file() and "data:image/" in page.read_text(encoding="utf-8", errors="replace"):
+        raise OutputError(f"{page} shows images, and a new page would not. {why} To have one without, move it away.")
 
 
 def write_report(
