@@ -31,7 +31,7 @@ def judged(bundle: Path, synthetic: Path) -> tuple[Records, np.ndarray]:
 
 
 def test_a_bundle_that_answers_as_judged_is_published(bundle: Path, judged: tuple[Records, np.ndarray]) -> None:
-    found = check_published(bundle, *judged, "f32")
+    found = check_published(bundle, *judged, "f32").block
     assert found["rows"] == ROWS
     assert found["largest_difference"] < 1e-5
 

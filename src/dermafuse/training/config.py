@@ -248,10 +248,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not a TOML file: {error}.") from error
 
 
+def plain_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the configuration as TOML knows values: lists for tuples, ``"none"`` for what is not set."""
+    values = {key: "none" if value is None else value for key, value in config.model_dump().items()}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
 def to_toml(config: TrainConfig) -> str:
     """Return the configuration as TOML text that ``resolve(file=...)`` reads back to an equal configuration."""
-    values = {key: "none" if value is None else value for key, value in config.model_dump().items()}
-    values |= {"meta_units": list(config.meta_units), "members": list(config.members)}
-    values["view_changes"] = list(config.view_changes)
+    values = plain_settings(config)
     head = "# Repeats this run: dermafuse train --config config.toml --out NEW_RUN\n"
     return head + tomli_w.dumps(values)

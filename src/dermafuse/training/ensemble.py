@@ -164,7 +164,7 @@ def train_ensemble(
         place = pd.Index(records.table["image_id"]).get_indexer(pd.Index(validation.image_id))
         metrics["published"] = check_published(
             folder, records.subset(place), validation.probabilities, first["network"]["precision"]
-        )
+        ).block
         write_json(folder / "metrics.json", metrics)
         if config.report:
             make_report(folder, data=Path(config.data), title=out.resolve().name, report=report)

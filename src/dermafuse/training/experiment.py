@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from dermafuse import __version__
 from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
@@ -16,13 +18,13 @@ from dermafuse.evaluation import enough
 from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.prediction_rows import rows_of_table
-from dermafuse.evaluation.report.make import make_report
+from dermafuse.evaluation.report.make import Sources, write_report
 from dermafuse.files import folder_atomic
 from dermafuse.models.weights import is_random
 from dermafuse.progress import Reporter, Silent
 from dermafuse.training.audit import AUDITS
 from dermafuse.training.claim import CHECKPOINTS, check_output, recorded
-from dermafuse.training.config import TrainConfig
+from dermafuse.training.config import TrainConfig, plain_settings
 from dermafuse.training.environment import environment
 from dermafuse.training.first_look import choose_split
 from dermafuse.training.judging import fit_uncertainty, predictions_table, scaled_by_temperature
@@ -155,10 +157,11 @@ def train_run(
             records, split=division.split, report=report, against_imbalance=against_imbalance(config.model_dump())
         ).to_dict(),
     }
-    metrics = enriched(metrics, rows_of_table(table, records.labels), records, seed=config.seed)
+    rows = rows_of_table(table, records.labels)
+    metrics = enriched(metrics, rows, records, seed=config.seed)
     clock.lap("evaluate")
     with folder_atomic(out, overwrite=True) as folder:
-        write_run(
+        predictor = write_run(
             folder,
             config=config,
             plan=plan,
@@ -174,7 +177,8 @@ def train_run(
             clock=clock.lap,
         )
         if config.report:
-            make_report(folder, data=Path(config.data), title=out.resolve().name, report=report)
+            sources = Sources(records, {0: predictor}, {"": pd.DataFrame(result.history)}, plain_settings(config))
+            write_report(folder, metrics, rows, sources, title=out.resolve().name, report=report)
             clock.lap("report")
     return TrainedRun(out, metrics, trained.parameters)
 

@@ -6,6 +6,7 @@ damaged front, a wrong conversion, an encoder of other rows) shows here, before 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -27,9 +28,23 @@ ROWS: Final = 64
 TOLERANCES: Final[dict[str, tuple[float, float]]] = {"f32": (0.01, 0.002), "bf16": (0.06, 0.01)}
 
 
+@dataclass(frozen=True, eq=False)
+class Published:
+    """A bundle that answers as the model that was judged.
+
+    Attributes:
+        predictor: the bundle, compiled.
+        block: for ``metrics.json``: ``rows``, ``precision``, ``largest_difference`` and ``mean_difference`` of a
+            probability, 0..1.
+    """
+
+    predictor: Predictor
+    block: dict[str, float | int | str]
+
+
 def check_published(
     bundle: Path, records: Records, probabilities: NDArray[np.float64], precision: Literal["f32", "bf16"]
-) -> dict[str, float | int | str]:
+) -> Published:
     """Ask a written bundle about rows of its run, and refuse it where it answers otherwise.
 
     Args:
@@ -37,9 +52,6 @@ def check_published(
         records: rows that were judged (n).
         probabilities: float64 (n, k), what was judged.
         precision: arithmetic of the engine that made the activations which were judged.
-
-    Returns:
-        ``rows``, ``precision``, ``largest_difference`` and ``mean_difference`` of a probability, 0..1.
 
     Raises:
         BundleError: an answer differs by more than `TOLERANCES`, or an image cannot be predicted.
@@ -61,4 +73,10 @@ def check_published(
             f"{largest:.3f}, on average {mean:.3f}; worst: {worst}). A stored front or activation may be damaged: run "
             "dermafuse cache --prune, then train again with --resume."
         )
-    return {"rows": len(chosen), "precision": precision, "largest_difference": largest, "mean_difference": mean}
+    block: dict[str, float | int | str] = {
+        "rows": len(chosen),
+        "precision": precision,
+        "largest_difference": largest,
+        "mean_difference": mean,
+    }
+    return Published(predictor, block)

@@ -18,6 +18,7 @@ from dermafuse.evaluation.model_card import model_card
 from dermafuse.files import sha256
 from dermafuse.models.classifier import HeadSpec
 from dermafuse.runtime.bundle import BundleContent, write_bundle
+from dermafuse.runtime.predictor import Predictor
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.fit import FitResult
 from dermafuse.training.judging import Outcome, Uncertainty
@@ -46,10 +47,12 @@ def write_run(
     uncertainty: Uncertainty,
     result: FitResult,
     table: pd.DataFrame,
-    metrics: Mapping[str, Any],
+    metrics: dict[str, Any],
     clock: Callable[[str], None],
-) -> None:
+) -> Predictor:
     """Write every file of a finished run into ``folder`` (a temporary one, renamed by the caller).
+
+    Adds to ``metrics`` how the bundle was ``published`` and the hashes of the ``files``; returns the bundle, compiled.
 
     Raises:
         BundleError: the bundle does not answer as the model that was judged.
@@ -69,8 +72,9 @@ def write_run(
     )
     clock("verify")
     # Last: a folder with metrics.json is a finished run. JSON knows no NaN, and none may hide here.
-    content = {**metrics, "published": published, "files": _hashes(folder)}
-    (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    metrics |= {"published": published.block, "files": _hashes(folder)}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return published.predictor
 
 
 def save_trained_weights(path: Path, model: keras.Model) -> None:
