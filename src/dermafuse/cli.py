@@ -20,6 +20,7 @@ from dermafuse.commands import (
     predict,
     release,
     report,
+    serve,
     train,
 )
 from dermafuse.commands.parsing import VerbParser
@@ -28,7 +29,7 @@ from dermafuse.endings import Terminated, drop_stdout, outside_fault, signals_as
 from dermafuse.errors import DermafuseError
 from dermafuse.printable import plain, usable_streams
 
-VERBS = (init, check, train, evaluate, compare, report, predict, explain, export, release, cache, demo)
+VERBS = (init, check, train, evaluate, compare, report, predict, explain, serve, export, release, cache, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

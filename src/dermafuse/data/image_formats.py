@@ -140,21 +140,44 @@ def _decode_jpeg(data: bytes, size: int, max_pixels: int, name: str) -> tuple[Pi
 
 
 def _decode_other(kind: str, data: bytes, max_pixels: int, name: str) -> tuple[Pixels, int]:
-    image: Image.Image
-    # The format's own class rather than Image.open: no other plugin is imported or tried.
-    if kind == "png":
-        image = PngImagePlugin.PngImageFile(io.BytesIO(data))
-    elif kind == "bmp":
-        image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
-    elif kind == "tiff":
-        image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-    else:
+    if kind == "webp":
         check_pixels(*webp_size(data), max_pixels, name)  # its class allocates the canvas when it opens
-        image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+        image: Image.Image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+    else:
+        image = _opened(kind, data)
     with image:
         check_pixels(*image.size, max_pixels, name)
         pixels = to_rgb(image, name)
         return pixels, exif_orientation(image)  # after loading: Pillow turns a TIFF upright while it loads
+
+
+def _opened(kind: str, data: bytes) -> Image.Image:
+    """Return a PNG, BMP or TIFF of which only the header is read."""
+    # The format's own class rather than Image.open: no other plugin is imported or tried.
+    if kind == "png":
+        return PngImagePlugin.PngImageFile(io.BytesIO(data))
+    if kind == "bmp":
+        return BmpImagePlugin.BmpImageFile(io.BytesIO(data))
+    return TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+
+
+def stored_size(data: bytes, name: str) -> tuple[int, int]:
+    """Return width and height of an image file as stored, from its header alone.
+
+    Raises:
+        ImageError: not one of the formats, or its header is damaged.
+    """
+    kind = sniff(data, name)
+    try:
+        if kind == "jpeg":
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            return width, height
+        if kind == "webp":
+            return webp_size(data)
+        with _opened(kind, data) as image:
+            return image.size
+    except Exception as error:  # as in `decode`
+        raise ImageError(f"{name} is damaged or cut short; replace the file.") from error
 
 
 def to_rgb(image: Image.Image, name: str) -> Pixels:

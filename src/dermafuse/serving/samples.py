@@ -1,0 +1,48 @@
+"""Generated lesions to try the page with: no patient, no real skin."""
+
+from __future__ import annotations
+
+import functools
+import io
+import threading
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from dermafuse.data.synthetic import NOTICE
+from dermafuse.data.synthetic_images import draw
+from dermafuse.data.synthetic_lesions import Noise, make_lesion
+
+#: What each shows, and the diagnosis whose looks it is generated with.
+SAMPLES: Final = (
+    ("nevus-like", "nv"),
+    ("melanoma-like", "mel"),
+    ("basal-cell-like", "bcc"),
+    ("keratosis-like", "bkl"),
+    ("vascular-like", "vasc"),
+)
+_SIZE: Final = (600, 450)
+_SEED: Final = 17
+
+
+class Samples:
+    """Draws each sample when it is first asked for, and keeps it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._drawn = functools.lru_cache(maxsize=None)(self._draw)
+        self._noise: Noise | None = None
+
+    def jpeg(self, number: int) -> bytes:
+        """Return sample ``number`` as a JPEG file."""
+        with self._lock:
+            return self._drawn(number)
+
+    def _draw(self, number: int) -> bytes:
+        self._noise = self._noise or Noise(_SEED)
+        rng = np.random.default_rng([_SEED, number])
+        pixels, _ = draw(make_lesion(SAMPLES[number][1], rng), self._noise, rng, _SIZE)
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, "JPEG", quality=90, comment=NOTICE.encode())
+        return content.getvalue()
