@@ -20,10 +20,11 @@ from dermafuse.evaluation import evaluate
 from dermafuse.evaluation.enrich import class_codes
 from dermafuse.evaluation.evaluate import evaluate_bundle
 from dermafuse.evaluation.metrics import evaluate_predictions
-from dermafuse.evaluation.overlap import find_overlap, find_run
+from dermafuse.evaluation.overlap import find_overlap
 from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.evaluation.report.make import make_report
 from dermafuse.evaluation.unseen import measure_unseen
+from dermafuse.runs import find_run
 from dermafuse.runtime.bundle import PredictionSets
 from test_report import Listener, wrong_numbers
 from tiny_bundle import tiny_bundle

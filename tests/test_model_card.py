@@ -11,9 +11,10 @@ import pytest
 
 from dermafuse.data.readers import read_dataset
 from dermafuse.diagnoses import DISCLAIMER
-from dermafuse.evaluation.enrich import class_codes, enriched, read_metrics
+from dermafuse.evaluation.enrich import class_codes, enriched
 from dermafuse.evaluation.model_card import model_card
 from dermafuse.evaluation.prediction_rows import read_rows
+from dermafuse.runs import read_metrics
 from tiny_run import tiny_run
 
 

@@ -22,7 +22,7 @@ from dermafuse.data.readers import read_dataset
 from dermafuse.errors import DataError, OutputError
 from dermafuse.evaluation.calibration import calibration_report
 from dermafuse.evaluation.checklists.items import CLEAR_DERM, STATES, TRIPOD_AI, filled_checklists
-from dermafuse.evaluation.enrich import class_codes, enriched, read_metrics
+from dermafuse.evaluation.enrich import class_codes, enriched
 from dermafuse.evaluation.model_findings import model_findings, worst_findings
 from dermafuse.evaluation.prediction_rows import read_rows, rows_of_table
 from dermafuse.evaluation.report.facts import Facts, format_value
@@ -30,6 +30,7 @@ from dermafuse.evaluation.report.gallery import choose_examples
 from dermafuse.evaluation.report.make import make_report
 from dermafuse.evaluation.report.operating import threshold_grid
 from dermafuse.progress import Silent
+from dermafuse.runs import read_metrics
 from dermafuse.runtime.explain import FROZEN_HEATMAP
 from tiny_run import copy_run, predictions_table, tiny_run
 

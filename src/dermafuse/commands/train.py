@@ -59,8 +59,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and evaluate one model, or one a fold."""
-    from dermafuse.evaluation.enrich import read_metrics
     from dermafuse.progress import Terminal
+    from dermafuse.runs import read_metrics
     from dermafuse.training.claim import is_finished, resumed
     from dermafuse.training.config import asked, resolve
     from dermafuse.training.start import train

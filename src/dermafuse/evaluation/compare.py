@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from dermafuse.errors import DataError, examples
-from dermafuse.evaluation.enrich import read_metrics
 from dermafuse.evaluation.intervals import paired_bootstrap
-from dermafuse.evaluation.metrics import evaluate_predictions, labels_of, reported_split
+from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.paired_tests import delong, holm, mcnemar
 from dermafuse.evaluation.prediction_rows import Rows, read_rows
 from dermafuse.files import nearest_path
+from dermafuse.runs import RunFolder
 
 #: Metrics of which less is better; of all others more is.
 SMALLER_IS_BETTER: Final = frozenset({"nll", "brier", "ece", "classwise_ece", "overconfidence"})
@@ -42,9 +42,8 @@ def read_judged(path: Path) -> Judged:
     """
     path = Path(path)
     if path.is_dir():
-        metrics = read_metrics(path)
-        split = reported_split(metrics)
-        rows = read_rows(path / "predictions.csv", labels_of(metrics)).get(split)
+        run = RunFolder.open(path)
+        split, rows = run.reported, run.rows.get(run.reported)
     elif path.suffix.lower() == ".csv":
         parts = read_rows(path, _classes_of(path))
         split = next((name for name in ("test", "validation") if name in parts), "")

@@ -6,9 +6,7 @@ to a run that lacks them. What cannot be known is ``None``, with the reason in t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -81,24 +79,6 @@ def enriched(
     block["notes"] = notes
     result["model_findings"] = model_findings(result, split)
     return result
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    """Return the content of ``RUN/metrics.json``.
-
-    Raises:
-        DataError: there is none, or it is not what dermafuse writes.
-    """
-    path = run / "metrics.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; name the RUN folder of a finished training or evaluation.") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); repeat the run.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} does not hold metrics; name the RUN folder of a training or evaluation.")
-    return content
 
 
 def class_codes(metrics: Mapping[str, Any]) -> tuple[str, ...]:

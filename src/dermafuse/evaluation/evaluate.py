@@ -16,13 +16,14 @@ from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError, OutputError, examples
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.evaluated_sets import flag_block, set_block
-from dermafuse.evaluation.overlap import find_overlap, find_run
+from dermafuse.evaluation.overlap import find_overlap
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import Sources, write_report
 from dermafuse.evaluation.unseen import measure_unseen, measured
 from dermafuse.files import check_output_folder, folder_atomic, sha256, write_atomic, write_json
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter, Silent
+from dermafuse.runs import METRICS, PREDICTIONS, SKIPPED, find_run
 from dermafuse.runtime.bundle import Bundle, read_bundle
 from dermafuse.runtime.bundle_files import find_bundle
 from dermafuse.runtime.prediction import Prediction, Query, Views
@@ -133,9 +134,7 @@ def evaluate_bundle(
     judged = time.perf_counter()
     with folder_atomic(out, overwrite=overwrite) as folder:
         _write_tables(folder, found, overlap.roles() if overlap.known else None)
-        metrics["files"] = {
-            name: sha256(folder / name) for name in ("predictions.csv", "skipped.csv") if (folder / name).exists()
-        }
+        metrics["files"] = {name: sha256(folder / name) for name in (PREDICTIONS, SKIPPED) if (folder / name).exists()}
         metrics["seconds"] = {
             "read": round(read - started, 3),
             "predict": round(predicted - read, 3),
@@ -144,7 +143,7 @@ def evaluate_bundle(
         sources = Sources(used, {0: predictor})
         write_report(folder, metrics, rows, sources, title=out.absolute().name, report=report)
         # Last: a folder with metrics.json is a finished evaluation. NaN is refused.
-        write_json(folder / "metrics.json", metrics)
+        write_json(folder / METRICS, metrics)
     return metrics
 
 
@@ -236,9 +235,9 @@ def _write_tables(folder: Path, found: _Found, roles: Sequence[str] | None) -> N
     """Write the predictions, with the role of each image for the model where that is known, and the skipped rows."""
     table = found.table if roles is None else found.table.assign(role=roles)
     # float64 numbers that were rounded to seven digits are written with these digits.
-    write_atomic(folder / "predictions.csv", table.to_csv(index=False))
+    write_atomic(folder / PREDICTIONS, table.to_csv(index=False))
     if len(found.skipped):
-        write_atomic(folder / "skipped.csv", found.skipped.to_csv(index=False))
+        write_atomic(folder / SKIPPED, found.skipped.to_csv(index=False))
 
 
 def _check_classes(records: Records, bundle: Bundle) -> None:

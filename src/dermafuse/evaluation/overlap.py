@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ import numpy as np
 from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.errors import DermafuseError
-from dermafuse.evaluation.enrich import read_metrics
-from dermafuse.evaluation.metrics import labels_of
-from dermafuse.evaluation.prediction_rows import Rows, read_rows
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import BoolArray
+from dermafuse.runs import RunFolder
 
 #: Pairs of files compared to tell whether generated data sets with the same ids are the same.
 _PAIRS: Final = 8
@@ -78,15 +76,6 @@ class Overlap:
         }
 
 
-def find_run(path: Path) -> Path | None:
-    """Return the RUN folder of a RUN or of the bundle inside it; ``None`` for a bundle that stands alone."""
-    candidates = [path, path.resolve().parent] if path.name == "model" or path.resolve().name == "model" else [path]
-    for folder in candidates:
-        if (folder / "metrics.json").is_file() and (folder / "predictions.csv").is_file():
-            return folder
-    return None
-
-
 def find_overlap(run: Path | None, records: Records, classes: tuple[str, ...]) -> Overlap:
     """Compare a test set with what its model was trained on.
 
@@ -102,12 +91,12 @@ def find_overlap(run: Path | None, records: Records, classes: tuple[str, ...]) -
     if run is None:
         return Overlap(False, "A bundle alone does not say what it was trained on.", none, none, none, none, none)
     try:
-        metrics = read_metrics(run)
-        rows = read_rows(run / "predictions.csv", labels_of(metrics))
+        opened = RunFolder.open(run)
+        rows = opened.rows
     except DermafuseError as error:
         return Overlap(False, f"What the model was trained on is not known: {error}", none, none, none, none, none)
     images, lesions = (records.table[name].to_numpy(object) for name in ("image_id", "lesion_id"))
-    trained, why = _training_set(run, metrics, rows)
+    trained, why = _training_set(opened)
     if trained is not None and records.synthetic and trained.synthetic and not _same_files(records, trained):
         return Overlap(
             True, "Model and test set are generated data of different seeds; equal ids are different images.",
@@ -123,35 +112,37 @@ def find_overlap(run: Path | None, records: Records, classes: tuple[str, ...]) -
     shared = own | (np.isin(lesions, table["lesion_id"].to_numpy(object)) if trained.has_lesions else none)
     basis = f"Compared by image and lesion id with the {len(table):,} images that {run.name} learned from."
     chose = none
-    for part in _chose(metrics, rows):
+    for part in _chose(opened):
         by_lesion = np.isin(lesions, part.lesion_id) if trained.has_lesions else none
         chose = chose | np.isin(images, part.image_id) | by_lesion
     return Overlap(True, basis, own, shared, tuning, validation, chose & ~shared, *choosing)
 
 
-def _training_set(run: Path, metrics: Mapping[str, Any], rows: Mapping[str, Rows]) -> tuple[Records | None, str]:
+def _training_set(run: RunFolder) -> tuple[Records | None, str]:
     """Return the records that the run trained on, or why they are not known."""
-    path = run / "config.toml"
     try:
-        named = tomllib.loads(path.read_text(encoding="utf-8"))["data"]
+        named = run.config.get("data")
+        if not named:
+            return None, f"The training images are not known: {run.path.name} does not say where its data are."
         records = read_training_data(Path(named))
-    except (OSError, ValueError, KeyError, DermafuseError) as error:
+    except DermafuseError as error:
         return None, f"The training images are not known: {error}"
+    rows, metrics = run.rows, run.metrics
     met = {image for part in rows.values() for image in part.image_id}
     ids = records.table["image_id"]
     if not met <= set(ids) or len(ids) != metrics.get("data", {}).get("images"):
-        return None, f"The training images are not known: {named} is no longer the data set that {run.name} saw."
+        return None, f"The training images are not known: {named} is no longer the data set that {run.path.name} saw."
     # What one member of an ensemble holds out, the others learn from.
     held = [part for name, part in rows.items() if name != "tuning" or not metrics.get("members")]
     return records.subset(~ids.isin({image for part in held for image in part.image_id}).to_numpy(bool)), ""
 
 
-def _chose(metrics: Mapping[str, Any], rows: Mapping[str, Rows]) -> list[Rows]:
+def _chose(run: RunFolder) -> list[Rows]:
     """Return the rows of a RUN that had a say in its epoch, temperature or decision."""
-    said = metrics.get("training") or {}
+    said = run.metrics.get("training") or {}
     watched = said.get("early_stopping_rows") == "validation" and said.get("monitor") != "last"
     names = ("tuning", "validation") if watched else ("tuning",)
-    return [rows[name] for name in names if name in rows]
+    return [run.rows[name] for name in names if name in run.rows]
 
 
 def _choosing(

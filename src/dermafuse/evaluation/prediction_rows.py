@@ -75,13 +75,21 @@ def read_rows(path: Path, classes: Classes) -> dict[str, Rows]:
     Raises:
         DataError: the file is missing, lacks a column, or holds what is no prediction of these classes.
     """
+    return rows_of_table(read_predictions(path), classes, str(path))
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read ``predictions.csv`` as the table that it is.
+
+    Raises:
+        DataError: the file is missing or no table.
+    """
     try:
-        table = pd.read_csv(path, dtype={"image_id": str, "lesion_id": str}, keep_default_na=False)
+        return pd.read_csv(path, dtype={"image_id": str, "lesion_id": str}, keep_default_na=False)
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing; it is written by training, so name a finished RUN.") from error
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as a table ({error}); restore it or repeat the run.") from error
-    return rows_of_table(table, classes, str(path))
 
 
 def rows_of_table(table: pd.DataFrame, classes: Classes, name: str = "predictions") -> dict[str, Rows]:

@@ -22,6 +22,7 @@ from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import write_atomic, write_json
 from dermafuse.progress import Reporter
+from dermafuse.runs import METRICS, PREDICTIONS, RunFolder, read_metrics
 from dermafuse.training.claim import check_output, recorded
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.ensemble import train_ensemble
@@ -58,9 +59,9 @@ def cross_validate(
     metrics = joint_metrics(folders, table, config)
     rows = rows_of_table(table, labels_of(metrics))
     metrics = enriched(metrics, rows, records, seed=config.seed)
-    write_atomic(out / "predictions.csv", table.to_csv(index=False, float_format="%.7g"))
+    write_atomic(out / PREDICTIONS, table.to_csv(index=False, float_format="%.7g"))
     # Last: a folder with metrics.json is a finished cross-validation.
-    write_json(out / "metrics.json", metrics)
+    write_json(out / METRICS, metrics)
     if config.report:
         make_report(out, data=Path(config.data), report=report)
     return metrics
@@ -70,7 +71,7 @@ def _train_folds(config: TrainConfig, out: Path, records: Records, report: Repor
     """Train the folds that are not finished; return the RUN folders of all."""
     folders = [out / f"fold-{number}" for number in range(1, config.folds + 1)]
     for fold, folder in enumerate(folders):
-        if (folder / "metrics.json").exists():
+        if (folder / METRICS).is_file():
             report.say(f"Fold {fold + 1} of {config.folds} is finished already.")
             continue
         report.say(f"Fold {fold + 1} of {config.folds}")
@@ -81,7 +82,7 @@ def _train_folds(config: TrainConfig, out: Path, records: Records, report: Repor
 
 def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainConfig) -> dict[str, Any]:
     """Return the metrics of finished fold runs: pooled block with intervals, mean and spread, the parts."""
-    parts = [_read(folder) for folder in folders]
+    parts = [read_metrics(folder) for folder in folders]
     classes = labels_of(parts[0])
     number = {code: position for position, code in enumerate(classes.codes)}
     true = pooled["true"].map(number).to_numpy(np.int64)
@@ -136,13 +137,6 @@ def joint_leakage(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    import json
-
-    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return content
-
-
 def _validation_rows(folder: Path) -> pd.DataFrame:
-    table = pd.read_csv(folder / "predictions.csv", dtype={"image_id": str, "lesion_id": str})
+    table = RunFolder.open(folder).predictions
     return table[table["split"] == "validation"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from dermafuse.errors import ConfigError
 from dermafuse.files import nearest_path
+from dermafuse.runs import CONFIG, METRICS, read_metrics
 from dermafuse.training.config import TrainConfig, resolve
 
 
@@ -36,11 +36,11 @@ def read_folds(folder: Path) -> FinishedFolds:
     Raises:
         ConfigError: no finished cross-validation, one of an ensemble, or one of a recipe without tuning rows.
     """
-    if not (folder / "metrics.json").is_file():
+    if not (folder / METRICS).is_file():
         near = nearest_path(folder)
         raise ConfigError(f"{folder} is no finished cross-validation; make one with train --folds 5.{near}")
-    metrics = _json(folder / "metrics.json")
-    config = resolve(file=folder / "config.toml")
+    metrics = read_metrics(folder)
+    config = resolve(file=folder / CONFIG)
     if "folds" in metrics and config.members:
         raise ConfigError(
             f"{folder} is a cross-validation of an ensemble ({len(config.members)} x {config.member_folds} networks), "
@@ -53,15 +53,7 @@ def read_folds(folder: Path) -> FinishedFolds:
             f"{folder} is no cross-validation, or one of a recipe without tuning rows, so nothing can calibrate the "
             "released model; make one with train --folds 5."
         )
-    parts = [_json(folder / f"fold-{number}" / "metrics.json") for number in range(1, config.folds + 1)]
+    parts = [read_metrics(folder / f"fold-{number}") for number in range(1, config.folds + 1)]
     # Nothing is held out, so nothing can choose an epoch: all are trained.
     whole = config.model_copy(update={"folds": 0, "tuning_fraction": 0.0, "monitor": "last"})
     return FinishedFolds(folder, whole, metrics, [part["training"] for part in parts])
-
-
-def _json(file: Path) -> Mapping[str, Any]:
-    try:
-        content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} cannot be read ({error}); repeat the cross-validation.") from error
-    return content

@@ -23,6 +23,7 @@ from dermafuse.evaluation.fit_uncertainty import fit_flag, too_few_for_sets
 from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.files import folder_atomic
 from dermafuse.progress import Reporter
+from dermafuse.runs import PREDICTIONS
 from dermafuse.runtime.bundle import write_bundle
 from dermafuse.runtime.conformal import fit_prediction_sets
 from dermafuse.runtime.temperature import apply
@@ -55,7 +56,7 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
     """
     config, metrics, folds = finished.config, finished.metrics, finished.training
     records = read_training_data(Path(config.data))
-    rows = read_rows(finished.folder / "predictions.csv", records.labels)["validation"]
+    rows = read_rows(finished.folder / PREDICTIONS, records.labels)["validation"]
     if set(rows.image_id) != set(records.table["image_id"]):
         raise DataError(f"{config.data} is no longer the data set that {finished.folder} saw; train the folds again.")
     everything, nothing = np.arange(len(records)), np.arange(0)

@@ -8,7 +8,6 @@ counts less.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError, DataError, examples
 from dermafuse.evaluation.prediction_rows import Rows, read_rows
+from dermafuse.runs import PREDICTIONS, read_metrics
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.sampling import class_draws
 
@@ -65,8 +65,8 @@ def check_teacher(run: Path) -> None:
         ConfigError: ``run`` is no finished RUN of an ensemble.
     """
     try:
-        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        metrics = read_metrics(run)
+    except DataError as error:
         raise ConfigError(f"The teacher {run} is no finished run; make one with train --recipe best.") from error
     if "members" not in metrics:
         raise ConfigError(f"The teacher {run} is no ensemble; name a RUN of train --recipe best.")
@@ -75,7 +75,7 @@ def check_teacher(run: Path) -> None:
 def _out_of_fold(run: Path, classes: tuple[str, ...], judged: Records) -> Rows:
     """Return the teacher's predictions of lesions that the members which made them had not seen."""
     check_teacher(run)
-    rows = read_rows(run / "predictions.csv", classes)
+    rows = read_rows(run / PREDICTIONS, classes)
     leaked = sorted(set(judged.table["lesion_id"]) - set(rows["validation"].lesion_id))
     if leaked:
         raise DataError(

@@ -14,11 +14,12 @@ from dermafuse.evaluation.compare import CHANGES, SMALLER_IS_BETTER, Judged, ali
 from dermafuse.evaluation.report.facts import NONE
 from dermafuse.evaluation.report.gallery import picture
 from dermafuse.evaluation.report.html import card, details, note, section, table
-from dermafuse.evaluation.report.make import records_of_rows, run_config
+from dermafuse.evaluation.report.make import records_of_rows
 from dermafuse.evaluation.report.shell import page
 from dermafuse.files import folder_atomic, write_atomic, write_json
 from dermafuse.printable import escape
 from dermafuse.progress import Reporter
+from dermafuse.runs import read_config
 
 #: Pictures of each kind of change, those first whose probability of the true class moved most.
 SHOWN: Final = 24
@@ -50,7 +51,7 @@ def write_comparison(
         OutputError: ``out`` cannot be written.
     """
     base, *others = judged
-    config = run_config(base.path) if base.path.is_dir() else None
+    config = read_config(base.path) if base.path.is_dir() else None
     records, why = records_of_rows(base.rows, data, (config or {}).get("data"))
     if why:
         report.warn(why)

@@ -6,7 +6,6 @@ The page loads nothing: fonts are the system's, drawings inline, pictures embedd
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +18,12 @@ from dermafuse import diagnoses
 from dermafuse.data.readers import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError, OutputError
-from dermafuse.evaluation.enrich import enriched, match_records, read_metrics
+from dermafuse.evaluation.enrich import enriched, match_records
 from dermafuse.evaluation.figures.make import Figure, make_figures, write_figures
 from dermafuse.evaluation.figures.tables import forest_metrics
 from dermafuse.evaluation.judge_heatmaps import judge_heatmaps
-from dermafuse.evaluation.metrics import labels_of, reported_split
-from dermafuse.evaluation.prediction_rows import Rows, read_rows
+from dermafuse.evaluation.metrics import reported_split
+from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.report.details import (
     all_numbers,
     checklists,
@@ -44,11 +43,9 @@ from dermafuse.evaluation.report.uncertainty import explanation_quality, uncerta
 from dermafuse.files import existing_folder, write_atomic, write_json
 from dermafuse.printable import escape
 from dermafuse.progress import Reporter, Silent
+from dermafuse.runs import FIGURES, METRICS, PAGE, RunFolder
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.runtime.released import load
-
-PAGE: Final = "report.html"
-FIGURES: Final = "figures"
 
 _CONTENTS: Final = {
     "verdict": "Verdict",
@@ -112,24 +109,19 @@ def make_report(
         OutputError: the run's folder cannot be written to; or a page with images would be replaced by one without.
     """
     report = report or Silent()
-    existing_folder(run, "run folder")
+    found = RunFolder.open(run)
     if masks is not None:
         existing_folder(masks, "mask folder")
-    metrics = read_metrics(run)
-    rows = read_rows(run / "predictions.csv", labels_of(metrics))
-    split = reported_split(metrics)
-    if split not in rows:
-        raise DataError(f"{run / 'predictions.csv'} holds no rows of split '{split}'; repeat the run.")
-    sources = _sources(run, metrics, rows[split], data)
+    sources = _sources(found, data)
     if sources.records is None:
         _keep_fuller(run / PAGE, sources.why)
         report.warn(sources.why)
-    full = enriched(metrics, rows, sources.records)
+    full = enriched(found.metrics, found.rows, sources.records)
     if masks is not None:
-        full[split]["explanation_quality"] = _judged_heatmaps(rows[split], sources, masks, report)
-    if full != metrics:
-        write_json(run / "metrics.json", full)
-    return write_report(run, full, rows, sources, title=title or run.resolve().name, report=report)
+        full[found.reported]["explanation_quality"] = _judged_heatmaps(found.reported_rows, sources, masks, report)
+    if full != found.metrics:
+        write_json(run / METRICS, full)
+    return write_report(run, full, found.rows, sources, title=title or run.resolve().name, report=report)
 
 
 def _keep_fuller(page: Path, why: str) -> None:
@@ -230,23 +222,9 @@ def _judged_heatmaps(rows: Rows, sources: Sources, masks: Path, report: Reporter
     return judge_heatmaps(predictor, records.subset(reported), masks, report=report)
 
 
-def _sources(run: Path, metrics: Mapping[str, Any], rows: Rows, named: Path | None) -> Sources:
-    config = run_config(run)
-    said = (config or {}).get("data") or (metrics.get("data") or {}).get("path")
-    records, why = records_of_rows(rows, named, None if said is None else str(said))
-    folds = sorted(set(rows.fold.tolist()))
-    bundles: dict[int, Path | Predictor] = {}
-    histories = {}
-    for fold in folds:
-        folder = run / f"fold-{fold}" if fold else run
-        if (folder / "model" / "manifest.json").exists():
-            bundles[fold] = folder
-        if (folder / "history.csv").exists():
-            histories[f"fold {fold}" if fold else ""] = pd.read_csv(folder / "history.csv")
-    model = (metrics.get("model") or {}).get("path")
-    if not bundles and model and Path(model).is_dir():
-        bundles[0] = Path(model)
-    return Sources(records, bundles, histories, config, why)
+def _sources(run: RunFolder, named: Path | None) -> Sources:
+    records, why = records_of_rows(run.reported_rows, named, run.data)
+    return Sources(records, run.bundles, run.histories, run.config or None, why)
 
 
 def records_of_rows(rows: Rows, named: Path | None, said: str | None) -> tuple[Records | None, str]:
@@ -263,18 +241,3 @@ def records_of_rows(rows: Rows, named: Path | None, said: str | None) -> tuple[R
     except DermafuseError as error:
         return None, f"No subgroups and examples: {error} Name the data set with --data."
     return records, ""
-
-
-def run_config(run: Path) -> dict[str, Any] | None:
-    """Return the content of ``RUN/config.toml``, ``None`` where there is none.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    path = run / "config.toml"
-    if not path.exists():
-        return None
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); restore it or repeat the run.") from error
