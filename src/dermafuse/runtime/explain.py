@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,12 @@ from dermafuse.data.images import load_image
 from dermafuse.errors import ConfigError, nearest
 from dermafuse.runtime import temperature
 from dermafuse.runtime.attribution import MAX_PLAYERS, grad_cam, shapley
+from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.decision import strangeness
 from dermafuse.runtime.engine import Engine
 from dermafuse.runtime.headgraph import HeadGraph
 from dermafuse.runtime.network import FEATURE_MAP, LOGITS, META_INPUT, check_network, inference_model
 from dermafuse.runtime.prediction import ImageSource, Prediction
-from dermafuse.runtime.predictor import Predictor
 
 Floats = npt.NDArray[np.float64]
 
@@ -126,6 +126,27 @@ class _Seen:
         return self.head(features, meta if self.takes_metadata else None)
 
 
+class Concluding(Protocol):
+    """What an explanation needs of a `dermafuse.runtime.predictor.Predictor`, which in turn keeps an `Explainer`."""
+
+    bundle: Bundle
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the metadata fields."""
+
+    def check_fields(self, given: Iterable[str]) -> None:
+        """Refuse fields that the model does not have."""
+
+    def encode(self, metadata: Mapping[str, object]) -> npt.NDArray[np.float32]:
+        """Return the metadata vector (width,)."""
+
+    def conclude(
+        self, probabilities: npt.NDArray[np.float64], ood_score: float | None, metadata: Mapping[str, object]
+    ) -> Prediction:
+        """Return the prediction that follows from probabilities (k,)."""
+
+
 class Explainer:
     """Explains predictions of a predictor's bundle; safe to use from several threads.
 
@@ -133,7 +154,7 @@ class Explainer:
         BundleError: the bundle's head cannot be differentiated.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Concluding) -> None:
         self._predictor = predictor
         self._bundle = bundle = predictor.bundle
         networks = [
@@ -292,12 +313,12 @@ def stretch(values: Floats, shape: Iterable[int]) -> Floats:
 
 
 def explain(
-    predictor: Predictor,
+    predictor: Concluding,
     image: ImageSource,
     *,
     target: str | None = None,
     what_if: bool = True,
     **metadata: object,
 ) -> Explanation:
-    """Explain one prediction; to explain several, keep an `Explainer` (it compiles the networks once)."""
+    """Explain one prediction; `Predictor.explain` compiles the networks once for several."""
     return Explainer(predictor).explain(image, target=target, what_if=what_if, **metadata)

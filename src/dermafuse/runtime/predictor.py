@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ from dermafuse.runtime.engine import Engine, Precision
 from dermafuse.runtime.network import LOGITS, Network, check_network, inference_model
 from dermafuse.runtime.ordered import ordered_map
 from dermafuse.runtime.prediction import ImageSource, Prediction, Query, Views
+
+if TYPE_CHECKING:
+    from dermafuse.runtime.explain import Explainer, Explanation
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,8 @@ class Predictor:
             members.append(_Member(engine, network, bundle.member_head(index)))
         self._members = tuple(members)
         self._malignant = np.array([code in bundle.malignant for code in bundle.classes])
+        self._explainer: Explainer | None = None
+        self._explaining = threading.Lock()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -154,6 +160,38 @@ class Predictor:
                     raise outcome
                 results.append(outcome)
         return results
+
+    def explain(
+        self, image: ImageSource, *, target: str | None = None, what_if: bool = True, **fields: object
+    ) -> Explanation:
+        """Explain the prediction of one image: where the model looked, and what each input contributed.
+
+        The networks that this needs are compiled at the first call and kept.
+
+        Args:
+            image: path, bytes of an image file, Pillow image or NumPy array.
+            target: class code that the heatmap is about; ``None``: the predicted label.
+            what_if: also compute the curves over other values of each metadata field.
+            fields: metadata, as in `predict`.
+
+        Raises:
+            ImageError, DataError, ConfigError: as `predict`; also an unknown class.
+            BundleError: the bundle's head cannot be differentiated.
+
+        Example:
+            >>> import dermafuse as df
+            >>> found = df.load(run).explain(image, age=55, sex="male", target="mel")
+            >>> found.heatmap.ndim, float(found.heatmap.max()) <= 1.0
+            (2, True)
+            >>> sorted(found.attributions["mel"])
+            ['age', 'image', 'localization', 'sex']
+        """
+        with self._explaining:
+            if self._explainer is None:
+                from dermafuse.runtime.explain import Explainer
+
+                self._explainer = Explainer(self)
+        return self._explainer.explain(image, target=target, what_if=what_if, **fields)
 
     def stream(
         self, queries: Iterable[Query], *, views: Views = 1
