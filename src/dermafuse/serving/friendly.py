@@ -71,7 +71,7 @@ class Friendly:
         return routes
 
     async def predict(self, request: Request, explain: bool = False, views: Literal["1", "8"] = "1") -> Any:
-        """Answer about one image: ``image`` and the model's fields as parts of a form."""
+        """Answer about one image, sent as the part 'image' of a form beside the model's fields."""
         deadline = _deadline(request, self.pool)
         async with held_body(request, self.pool, deadline) as body:
             asked = Asked(int(views), explain)

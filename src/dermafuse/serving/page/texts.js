@@ -1,0 +1,48 @@
+// Every text of the page, in one place. To translate it, copy the block and name it by its language code.
+
+export const languages = {
+  en: {
+    research: "Research use only: not a medical device, not for diagnosis.",
+    imageTitle: "Image",
+    drop: "Drop a dermoscopic image here, paste one, or",
+    choose: "choose a file",
+    camera: "take a photo",
+    samples: "Or try a generated lesion (no patient, no real skin)",
+    fieldsTitle: "What is known",
+    notKnown: "not known",
+    years: "years",
+    names: { age: "Age", sex: "Sex", localization: "Body site" },
+    resultTitle: "What the model says",
+    waiting: "Choose an image. Nothing of it is stored, and nothing leaves this server.",
+    asking: "Asking the model.",
+    answered: "Answered.",
+    headline: (name, share) => `${name}, ${share}`,
+    malignant: (share) => `Probability that it is malignant: ${share}`,
+    strange:
+      "This image is unlike those the model was trained on. Do not trust its answer: check that it is a sharp dermoscopic image of one lesion.",
+    missing: (names) => `Not known, and so not used: ${names}.`,
+    shownAlt: "The image that was asked about",
+    noPreview: "This browser cannot show this kind of file; the model has read it all the same.",
+    opacity: "Heatmap",
+    heat: (name) => `Where the network sees ${name} (Grad-CAM); the warmer, the more.`,
+    noHeat: (name) => `Nothing in this image speaks for ${name}.`,
+    bars: "Calibrated probability of each diagnosis",
+    malignantMark: "malignant",
+    whyTitle: (name) => `What speaks for and against ${name}`,
+    whyText: (base, share) => `From ${base} with nothing known to ${share} with all of this (Shapley values, in points).`,
+    precision: "Explanations are computed with more digits than the answer above, so the last figure may differ.",
+    image: "image",
+    points: (value) => `${value} pt`,
+    modelTitle: "The model",
+    modelLine: (name, digest, released) => `${name}${released ? ", released with dermafuse" : ""} (digest ${digest}).`,
+    card: "Model card: what it was trained on, how well it does, what it does not know",
+    api: "HTTP API",
+    gone: "The server does not answer. This page tries again by itself.",
+    back: "The server is back.",
+    key: "This server needs an API key",
+    keySend: "Use it",
+    tooLarge: (most) => `The file is too large; at most ${most} MB are taken.`,
+  },
+};
+
+export const texts = languages[document.documentElement.lang] ?? languages.en;
