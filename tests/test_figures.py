@@ -22,6 +22,7 @@ from dermafuse.evaluation.figures.make import Figure, make_figures, write_figure
 from dermafuse.evaluation.figures.paint import paint, png
 from dermafuse.evaluation.figures.plot import Frame, thin, ticks
 from dermafuse.evaluation.figures.tables import confusion, forest, malignant_points
+from dermafuse.evaluation.metric_table import metric_at
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.operating_points import operating_points
 from dermafuse.evaluation.prediction_rows import Rows
@@ -125,7 +126,7 @@ def test_the_forest_marks_withheld_cells_and_keeps_their_numbers_out() -> None:
     sex = np.where(np.arange(len(rows)) < 9, "rare", "common")
     block = block_of(rows)
     block["subgroups"] = subgroup_report(rows.true, rows.probabilities, None, CODES, {"sex": sex}, replicates=60)
-    drawn = forest(block, "accuracy", HAM10000)
+    drawn = forest(block, metric_at(("accuracy",)))
     assert drawn is not None
     texts = [shape.text for shape in drawn[0].shapes if isinstance(shape, Label)]
     assert any("withheld" in text for text in texts)
@@ -145,14 +146,14 @@ def test_the_forest_draws_ages_in_order_and_leaves_out_columns_without_a_number(
     small = {"n": 5, "lesions": 5, "withheld": True}
     ages = {"50-69": {**cell, "n": 90}, "<30": cell, "unknown": small, "30-49": {**cell, "n": 60}}  # as runs of before
     block["subgroups"] = {"age": ages, "localization": {"back": small, "face": small}}
-    drawn = forest(block, "accuracy", HAM10000)
+    drawn = forest(block, metric_at(("accuracy",)))
     assert drawn is not None
     texts = [shape.text for shape in drawn[0].shapes if isinstance(shape, Label)]
     assert [text for text in texts if text in ages] == ["<30", "30-49", "50-69", "unknown"]
     assert "Localization" not in texts
     assert "back" not in texts
     block["subgroups"] = {"localization": {"back": small}}
-    assert forest(block, "accuracy", HAM10000) is None
+    assert forest(block, metric_at(("accuracy",))) is None
 
 
 def test_precision_recall_curves_of_rare_classes_have_a_band() -> None:

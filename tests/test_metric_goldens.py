@@ -85,7 +85,7 @@ def rounded(value: Any) -> Any:
 
 def compare(found: Any, golden: Any, where: str = "") -> None:
     if isinstance(golden, dict):
-        assert isinstance(found, dict) and found.keys() == golden.keys(), where
+        assert found.keys() == golden.keys(), where
         for key, value in golden.items():
             compare(found[key], value, f"{where}/{key}")
     elif isinstance(golden, list):

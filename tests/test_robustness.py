@@ -7,7 +7,8 @@ import dermafuse
 from dermafuse.data.images import read_pixels
 from dermafuse.data.readers import read_dataset
 from dermafuse.evaluation.corruptions import CORRUPTIONS
-from dermafuse.evaluation.robustness import FIGURES, measure_robustness
+from dermafuse.evaluation.metric_table import shown
+from dermafuse.evaluation.robustness import measure_robustness
 from dermafuse.progress import Silent
 from tiny_bundle import tiny_bundle
 
@@ -42,7 +43,7 @@ def test_every_condition_is_measured_on_the_same_rows_and_compared_with_clean(tm
     block = measure_robustness(predictor, records, replicates=100, report=Silent())
     assert block["images"] == 60
     assert set(block["change"]) == {"eight_views", "metadata_missing", *CORRUPTIONS}
-    for figure in FIGURES:
+    for figure in (metric.key for metric in shown("change")):
         changes = [block[name][figure] - block["clean"][figure] for name in CORRUPTIONS]
         assert block["mean_change"][figure] == pytest.approx(np.mean(changes))
         for name, change in block["change"].items():

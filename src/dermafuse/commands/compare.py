@@ -6,12 +6,10 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from dermafuse.commands import show
 from dermafuse.diagnoses import DISCLAIMER
-
-_HEADLINES: Final = ("accuracy", "balanced accuracy", "macro f1", "weighted f1", "macro auroc", "nll", "ece")
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -76,7 +74,7 @@ def tables(found: Mapping[str, Any]) -> list[Any]:
     made = []
     for entry in found["compared"]:
         title = f"{entry['name']} minus {found['base']}: {found['images']:,} images, {found['lesions']:,} lesions"
-        rows = [row for row in metric_rows(found, entry) if row[0] in _HEADLINES or row[0].startswith("malignant")]
+        rows = metric_rows(found, entry, "compare")
         changed = entry["changed"]
         tests = Table(
             *TEST_HEADS,

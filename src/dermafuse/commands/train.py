@@ -117,7 +117,9 @@ def show_run(metrics: Mapping[str, Any], out: Path) -> None:
 
 
 def audit_lines(audits: Mapping[str, Any]) -> list[str]:
-    """Return a sentence a measured effect, for accuracy and macro F1."""
+    """Return a sentence a measured effect, for a few figures."""
+    from dermafuse.evaluation.metric_table import shown
+
     effects = []
     if "leakage" in audits:
         effects = [
@@ -130,12 +132,13 @@ def audit_lines(audits: Mapping[str, Any]) -> list[str]:
             ("Metadata, fused minus image only", found["fused_minus_image_only"]),
             ("Metadata, all missing at prediction minus given", found["missing_minus_fused"]),
         ]
-    names = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+    metrics = shown("audit line")
     return [
         f"{title}: "
         + ", ".join(
-            f"{words} {found[name]['difference']:+.3f} ({found[name]['low']:+.3f} to {found[name]['high']:+.3f})"
-            for name, words in names.items()
+            f"{each.name} {found[each.key]['difference']:+.3f} "
+            f"({found[each.key]['low']:+.3f} to {found[each.key]['high']:+.3f})"
+            for each in metrics
         )
         + "."
         for title, found in effects

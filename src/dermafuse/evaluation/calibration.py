@@ -119,6 +119,13 @@ def brier_scores(rows: Predictions) -> FloatArray:
     return scores
 
 
+def overconfidences(rows: Predictions) -> FloatArray:
+    """Return (n,) the largest probability minus whether that class is the true one, -1..1."""
+    right = rows.probabilities.argmax(axis=1) == rows.true
+    gaps: FloatArray = rows.probabilities.max(axis=1) - right
+    return gaps
+
+
 def calibration_report(
     true: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Classes, *, bins: int = BINS
 ) -> dict[str, Any]:

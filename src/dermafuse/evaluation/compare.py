@@ -18,9 +18,6 @@ from dermafuse.evaluation.prediction_rows import Rows, read_rows
 from dermafuse.files import nearest_path
 from dermafuse.runs import RunFolder
 
-#: Metrics of which less is better; of all others more is.
-SMALLER_IS_BETTER: Final = frozenset({"nll", "brier", "ece", "classwise_ece", "overconfidence"})
-
 #: How an image changed from the first model to another.
 CHANGES: Final = ("gained", "lost", "other")
 

@@ -9,14 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dermafuse.errors import DataError
+from dermafuse.evaluation.metric_table import metric_at
 from dermafuse.evaluation.metrics import nest
 from dermafuse.evaluation.predictions import FloatArray, check_groups, check_predictions
 from dermafuse.evaluation.resampling import ALPHA, count_groups, interval, resampled_weights
 from dermafuse.evaluation.weighted import Measures, WeightedMetrics, proportion_bases
 from dermafuse.labels import Classes
-
-#: Metrics whose replicates are biased upward by resampling itself (see ``resampling.interval``).
-BIASED_UPWARD = frozenset({"ece", "classwise_ece"})
 
 
 def cluster_bootstrap(
@@ -66,7 +64,7 @@ def cluster_bootstrap(
                 values,
                 float(estimate[path][0]),
                 trials=trials.get(path),
-                recentre=path[-1] in BIASED_UPWARD,
+                recentre=metric_at(path).biased_upward,
             )
             for path, values in found.items()
         }
@@ -126,7 +124,7 @@ def paired_bootstrap(
     )
     return nest(
         {
-            path: _paired(values, float(estimate[path][0]), recentre=path[-1] in BIASED_UPWARD)
+            path: _paired(values, float(estimate[path][0]), recentre=metric_at(path).biased_upward)
             for path, values in found.items()
         }
     )
@@ -179,7 +177,7 @@ def unpaired_bootstrap(
     estimate, found = _difference(estimate_a, estimate_b), _difference(found_a, found_b)
     return nest(
         {
-            path: _paired(values, float(estimate[path][0]), recentre=path[-1] in BIASED_UPWARD)
+            path: _paired(values, float(estimate[path][0]), recentre=metric_at(path).biased_upward)
             for path, values in found.items()
         }
     )

@@ -10,30 +10,13 @@ from typing import Any, Final
 
 from dermafuse import diagnoses
 from dermafuse.errors import examples
-from dermafuse.evaluation.figures.tables import COLUMN_NAMES, forest_metrics, overall
+from dermafuse.evaluation.figures.tables import COLUMN_NAMES
+from dermafuse.evaluation.metric_table import Metric, shown, subgroup_metrics
 from dermafuse.evaluation.metrics import reported_split
 from dermafuse.evaluation.model_findings import failing_groups, worst_findings
 from dermafuse.evaluation.report.facts import Facts, format_value, step
 from dermafuse.evaluation.subgroups import ordered_cells
 from dermafuse.labels import LabelSet
-
-_HEADLINES: Final = (
-    ("accuracy", "accuracy"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("weighted_f1", "weighted F1"),
-    ("macro_f1", "macro F1"),
-    ("macro_auroc", "macro AUROC"),
-    ("malignant/auroc", "malignant AUROC"),
-    ("malignant/sensitivity", "malignant sensitivity"),
-    ("malignant/specificity", "malignant specificity"),
-)
-_CALIBRATION: Final = (
-    ("ece", "ECE (top label)"),
-    ("classwise_ece", "class-wise ECE"),
-    ("brier", "Brier score (0 to 2)"),
-    ("nll", "log loss (nats)"),
-)
-_SUBGROUP_METRICS: Final = ("balanced_accuracy", "malignant_specificity")
 
 #: Groups that are named for each metric before the rest is left to the table.
 _FAILING: Final = 6
@@ -73,20 +56,14 @@ def _before_use(facts: Facts) -> list[str]:
         if facts.get("/data/image_pixels"):
             size += ", made from files of {/data/image_pixels} pixels"
         lines.append(facts.text(f"- {size}; all are resized to that; what much smaller ones give is not known."))
-    for metric, words in _failing_metrics(facts.labels).items():
-        found = failing_groups(facts.get("@/subgroups") or {}, metric)
+    for key, metric in subgroup_metrics(facts.labels, "failing").items():
+        found = failing_groups(facts.get("@/subgroups") or {}, key)
         if found:
-            whole = overall(facts.get("@"), metric, facts.labels)
+            whole = metric.within(facts.get("@"))
             rest = "" if whole is None else f" (all images: {whole:.2f})"
             listed = examples([f"{column} {value} {_entry(entry)}" for column, value, entry in found], limit=_FAILING)
-            lines.append(f"- **Low {words}{rest}** for {listed}.")
+            lines.append(f"- **Low {metric.name}{rest}** for {listed}.")
     return ["## Before use", "", *lines] if lines else []
-
-
-def _failing_metrics(labels: LabelSet) -> dict[str, str]:
-    named = forest_metrics(labels)
-    wanted = (f"{labels.critical_key}_sensitivity", "malignant_sensitivity", "balanced_accuracy")
-    return {name: named[name] for name in wanted if name in named}
 
 
 def _model(facts: Facts, config: Mapping[str, Any]) -> list[str]:
@@ -99,8 +76,8 @@ def _model(facts: Facts, config: Mapping[str, Any]) -> list[str]:
                 "{/network/parameters/trainable:,d} of {/network/parameters/total:,d} parameters trained."
             )
         )
-    shown = ("fusion", "split", "seed", "class_weighting", "unfreeze_from", "metadata_dropout")
-    settings = [f"{name} `{'none' if config[name] is None else config[name]}`" for name in shown if name in config]
+    told = ("fusion", "split", "seed", "class_weighting", "unfreeze_from", "metadata_dropout")
+    settings = [f"{name} `{'none' if config[name] is None else config[name]}`" for name in told if name in config]
     if settings:
         lines.append(f"Settings: {', '.join(settings)}; `config.toml` of the run has them all.")
     names = facts.labels.names
@@ -174,9 +151,9 @@ def _performance(facts: Facts, config: Mapping[str, Any]) -> list[str]:
     name = "test" if facts.split == "test" else "validation"
     heading = facts.text(f"## Performance on {{@/n:,d}} {name} images")
     rows = [
-        [words, facts.text(f"{{@/{key}:.3f}}"), _span(facts, key)]
-        for key, words in _HEADLINES
-        if facts.get(f"@/{key}") is not None
+        [each.name, facts.text(f"{{@/{each.pointer}:{each.format}}}"), _span(facts, each)]
+        for each in shown("card", facts.labels)
+        if facts.get(f"@/{each.pointer}") is not None
     ]
     rule = "the most probable class"
     if config.get("decision") == "prior":
@@ -186,14 +163,16 @@ def _performance(facts: Facts, config: Mapping[str, Any]) -> list[str]:
 
 
 def _classes(facts: Facts) -> list[str]:
-    keys = (("recall", "sensitivity"), ("specificity", "specificity"), ("precision", "PPV"), ("f1", "F1"))
+    columns = shown("classes in short")
     rows = []
     for code in facts.get("@/per_class"):
         base = f"per_class/{step(code)}"
-        cells = [f"{facts.text(f'{{@/{base}/{key}:.3f}}')} {_bracket(facts, f'{base}/{key}')}" for key, _ in keys]
-        auroc = f"{facts.text(f'{{@/{base}/auroc:.3f}}')} {_bracket(facts, f'{base}/auroc')}"
-        rows.append([code, facts.text(f"{{@/{base}/support:,d}}"), *cells, auroc])
-    return ["### By class", "", *_table(("class", "images", *(words for _, words in keys), "AUROC"), rows)]
+        cells = [
+            f"{facts.text(f'{{@/{base}/{each.leaf}:{each.format}}}')} {_bracket(facts, f'{base}/{each.leaf}')}"
+            for each in columns
+        ]
+        rows.append([code, facts.text(f"{{@/{base}/support:,d}}"), *cells])
+    return ["### By class", "", *_table(("class", "images", *(each.name for each in columns)), rows)]
 
 
 def _calibration(facts: Facts) -> list[str]:
@@ -206,10 +185,11 @@ def _calibration(facts: Facts) -> list[str]:
         lines += [f"No temperature was fitted: {why}.", ""]
     before = facts.get("@/calibration/before") is not None
     rows = []
-    for key, words in _CALIBRATION:
+    for each in shown("calibration", facts.labels):
+        key, spec = each.pointer, each.format
         if facts.get(f"@/{key}") is not None:
-            own = [facts.text(f"{{@/calibration/before/{key}:.3f}}")] if before else []
-            rows.append([words, *own, facts.text(f"{{@/{key}:.3f}}"), _span(facts, key)])
+            own = [facts.text(f"{{@/calibration/before/{key}:{spec}}}")] if before else []
+            rows.append([each.long, *own, facts.text(f"{{@/{key}:{spec}}}"), _span(facts, each)])
     heads = ("measure", "before", "after", "95 % interval") if before else ("measure", "value", "95 % interval")
     return [*lines, *_table(heads, rows)]
 
@@ -219,15 +199,14 @@ def _subgroups(facts: Facts) -> list[str]:
     lines = ["### Subgroups", ""]
     if not known:
         return [*lines, "Not measured for this card; the run's report has them where the data set says who is who."]
-    named = forest_metrics(facts.labels)
-    shown_metrics = [name for name in named if name in (*_SUBGROUP_METRICS, f"{facts.labels.critical_key}_sensitivity")]
+    columns = subgroup_metrics(facts.labels, "subgroups in the card")
     rows = []
     for column, cells in known.items():
         for value, cell in ordered_cells(cells):
-            entries = [(cell.get("metrics") or {}).get(name) for name in shown_metrics]
-            shown = ["withheld" if cell["withheld"] else _entry(entry) for entry in entries]
-            rows.append([COLUMN_NAMES.get(column, column), value, f"{cell['n']:,}", *shown])
-    heads = ("group", "value", "images", *(named[name] for name in shown_metrics))
+            entries = [(cell.get("metrics") or {}).get(key) for key in columns]
+            told = ["withheld" if cell["withheld"] else _entry(entry) for entry in entries]
+            rows.append([COLUMN_NAMES.get(column, column), value, f"{cell['n']:,}", *told])
+    heads = ("group", "value", "images", *(metric.name for metric in columns.values()))
     said = "Cells under 30 images are withheld; differences describe and do not explain."
     return [*lines, *_table(heads, rows), "", said]
 
@@ -277,9 +256,9 @@ def _entry(entry: Mapping[str, Any] | None) -> str:
     return f"{entry['value']:.3f}" + (f" [{span[0]:.2f}, {span[1]:.2f}]" if span else "")
 
 
-def _span(facts: Facts, key: str) -> str:
-    span = facts.get(f"@/ci95/{key}")
-    return f"{span[0]:.3f} to {span[1]:.3f}" if span else format_value(None, "")
+def _span(facts: Facts, metric: Metric) -> str:
+    span = facts.get(f"@/ci95/{metric.pointer}")
+    return f"{span[0]:{metric.format}} to {span[1]:{metric.format}}" if span else format_value(None, "")
 
 
 def _bracket(facts: Facts, key: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dermafuse.evaluation.checks.findings import SEVERITIES
 from dermafuse.evaluation.enough import left_out
+from dermafuse.evaluation.metric_table import shown, subgroup_metrics
 from dermafuse.evaluation.metrics import labels_of
 
 Found = dict[str, Any]
@@ -26,11 +27,6 @@ _FEW: Final = 30
 _WORSE: Final = 0.002
 #: Gaps between subgroups smaller than this are not reported however sure they are.
 _GAP: Final = 0.05
-_GAP_METRICS: Final = {
-    "malignant_sensitivity": "malignant sensitivity",
-    "malignant_specificity": "malignant specificity",
-    "balanced_accuracy": "balanced accuracy",
-}
 
 
 def model_findings(metrics: Mapping[str, Any], split: str) -> list[Found]:
@@ -210,7 +206,7 @@ def _calibration(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterat
 def _fitted(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
     calibration = block.get("calibration") or {}
     before, after = calibration.get("before") or {}, calibration.get("after") or {}
-    names = {"nll": "log loss", "brier": "Brier score"}
+    names = {metric.leaf: metric.name for metric in shown("temperature")}
     worse = {key: after[key] - before[key] for key in names if key in before and after[key] - before[key] > _WORSE}
     if worse:
         told = " and ".join(f"{names[key]} {before[key]:.3f} to {after[key]:.3f}" for key in worse)
@@ -273,14 +269,14 @@ def _surely_lower(entry: Mapping[str, Any]) -> bool:
 
 def _gaps(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
     labels = labels_of(metrics)
-    named = {f"{labels.critical_key}_sensitivity": f"{labels.critical_name} sensitivity", **_GAP_METRICS}
+    named = subgroup_metrics(labels, "gaps")
     gaps = []
     looked = 0
     for column, cells in (block.get("subgroups") or {}).items():
         if column == "dx_type":  # how the diagnosis was made follows from the diagnosis
             continue
         for value, cell in cells.items():
-            for name, words in named.items():
+            for name, metric in named.items():
                 entry = (cell.get("metrics") or {}).get(name)
                 if not entry or entry["gap_ci95"] is None:
                     continue
@@ -289,7 +285,7 @@ def _gaps(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Foun
                     gaps.append(
                         (
                             entry["gap"],
-                            f"{column} {value}: {words} {entry['value']:.1%}, {100 * entry['gap']:+.1f} points",
+                            f"{column} {value}: {metric.name} {entry['value']:.1%}, {100 * entry['gap']:+.1f} points",
                         )
                     )
     if gaps:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dermafuse.errors import DataError
+from dermafuse.evaluation.confusion import ratio
 from dermafuse.evaluation.enough import least_for_level
 from dermafuse.evaluation.metrics import number
 from dermafuse.evaluation.predictions import (
@@ -29,7 +30,6 @@ from dermafuse.evaluation.predictions import (
     check_predictions,
 )
 from dermafuse.evaluation.resampling import count_groups, interval, resampled_weights
-from dermafuse.evaluation.weighted import ratio
 from dermafuse.labels import Classes
 
 #: The rules of the report: what is fixed, and at which level.

@@ -180,3 +180,12 @@ def _check_labels(what: str, labels: npt.ArrayLike, n: int, classes: tuple[str, 
             f"pass indices into classes {classes}."
         )
     return array.astype(np.int64)
+
+
+def in_top_two(rows: Predictions) -> FloatArray:
+    """Return (n,) 1 or 0: whether the true class is among the two most probable (of equals, the first count)."""
+    of_true = rows.probabilities[np.arange(len(rows)), rows.true][:, None]
+    earlier = np.arange(len(rows.classes)) < rows.true[:, None]
+    ahead = (rows.probabilities > of_true) | ((rows.probabilities == of_true) & earlier)
+    inside: FloatArray = (ahead.sum(axis=1) < 2).astype(np.float64)
+    return inside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +13,11 @@ from dermafuse.data.records import Records
 from dermafuse.errors import DermafuseError
 from dermafuse.evaluation.corruptions import CORRUPTIONS, Pixels
 from dermafuse.evaluation.intervals import paired_bootstrap
+from dermafuse.evaluation.metric_table import chosen_of
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.progress import Reporter
 from dermafuse.runtime.prediction import Query, Views
 from dermafuse.runtime.predictor import Predictor
-
-#: The figures that are compared.
-FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 
 
 def measure_robustness(
@@ -68,10 +66,9 @@ def measure_robustness(
             predicted = np.array([predictor.classes.index(outcome.label) for outcome in outcomes])
             found[name] = probabilities, predicted
     figures = {
-        name: {
-            figure: evaluate_predictions(labels, probabilities, predictor.bundle.labels, predicted=predicted)[figure]
-            for figure in FIGURES
-        }
+        name: chosen_of(
+            evaluate_predictions(labels, probabilities, predictor.bundle.labels, predicted=predicted), "change"
+        )
         for name, (probabilities, predicted) in found.items()
     }
     changes = {}
@@ -80,10 +77,10 @@ def measure_robustness(
             labels, found[name][0], found["clean"][0], lesions, predictor.bundle.labels,
             replicates=replicates, seed=seed, predicted_a=found[name][1], predicted_b=found["clean"][1],
         )  # fmt: skip
-        changes[name] = {figure: pair[figure] for figure in FIGURES}
+        changes[name] = chosen_of(pair, "change")
     mean = {
         figure: float(np.mean([figures[name][figure] - figures["clean"][figure] for name in CORRUPTIONS]))
-        for figure in FIGURES
+        for figure in figures["clean"]
     }
     return {
         "images": len(records),

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +19,10 @@ import numpy.typing as npt
 from dermafuse.data.values import UNKNOWN
 from dermafuse.errors import DataError
 from dermafuse.evaluation.calibration import BINS, ece_if_calibrated, expected_calibration_error
+from dermafuse.evaluation.confusion import mean_defined
+from dermafuse.evaluation.metric_table import Metric, shown
 from dermafuse.evaluation.predictions import (
+    MALIGNANT,
     BoolArray,
     FloatArray,
     IntArray,
@@ -30,7 +32,7 @@ from dermafuse.evaluation.predictions import (
     missing,
 )
 from dermafuse.evaluation.resampling import count_groups, interval, resampled_weights
-from dermafuse.evaluation.weighted import Measures, WeightedMetrics, mean_defined, proportion_bases
+from dermafuse.evaluation.weighted import Measures, WeightedMetrics, proportion_bases
 from dermafuse.labels import Classes
 
 #: Fewer rows than this: the cell is withheld.
@@ -41,13 +43,6 @@ MINIMUM_CLASS: Final = 10
 _BAND: Final = re.compile(r"(?P<below><)?\s*(?P<start>\d+(\.\d+)?)\s*(\+|-\s*\d+(\.\d+)?)?")
 #: Rows a bin in a cell's ECE, so that small cells use fewer bins rather than noisier ones.
 ROWS_PER_BIN: Final = 20
-
-
-@dataclass(frozen=True)
-class _Metric:
-    name: str
-    path: tuple[str, ...]
-    needed: Callable[[Predictions], list[BoolArray]]  # masks of rows of which a cell must hold enough
 
 
 def age_bands(age: npt.ArrayLike, edges: Sequence[int] = (30, 50, 70)) -> npt.NDArray[np.str_]:
@@ -156,9 +151,11 @@ def _cell(
         rest_found, rest_estimate = _bootstrap(rest, drawn[~inside], shared)
     bases = proportion_bases(cell)
     metrics: dict[str, Any] = {}
-    for metric in _metrics(rows):
-        if not _enough(metric, cell) or (metric.name == "balanced_accuracy" and len(shared) < 2):
-            metrics[metric.name] = None
+    for metric in shown("subgroups", rows.labels):
+        if metric.path[0] == MALIGNANT and not rows.has_malignant:
+            continue
+        if not _enough(metric, cell) or (metric.key == "balanced_accuracy" and len(shared) < 2):
+            metrics[metric.key] = None
             continue
         base = bases.get(metric.path)
         trials = None if base is None else count_groups(codes[inside], base)
@@ -173,37 +170,18 @@ def _cell(
             gap = value - float(rest_estimate[metric.path][0])
             entry["gap"] = gap
             entry["gap_ci95"] = interval(cell_found[metric.path] - rest_found[metric.path], gap)
-        metrics[metric.name] = entry
+        metrics[metric.key] = entry
     metrics["ece"] = _ece(cell)
     return {**head, "classes": [rows.classes[c] for c in shared], "metrics": metrics}
 
 
-def _metrics(rows: Predictions) -> list[_Metric]:
-    chosen = [
-        _Metric("accuracy", ("accuracy",), lambda part: []),
-        _Metric("balanced_accuracy", ("balanced_accuracy",), lambda part: []),
-        _Metric("overconfidence", ("overconfidence",), lambda part: []),
-    ]
-    critical = rows.labels.critical
-    if critical is not None:
-        c = rows.classes.index(critical)
-        name = f"{rows.labels.critical_key}_sensitivity"
-        chosen.append(_Metric(name, ("per_class", critical, "recall"), lambda part: [part.true == c]))
-    if rows.has_malignant:
-        chosen += [
-            _Metric("malignant_sensitivity", ("malignant", "sensitivity"), lambda part: [part.is_malignant]),
-            _Metric("malignant_specificity", ("malignant", "specificity"), lambda part: [~part.is_malignant]),
-            _Metric(
-                "malignant_auroc",
-                ("malignant", "auroc"),
-                lambda part: [part.is_malignant, ~part.is_malignant],
-            ),
-        ]
-    return chosen
-
-
-def _enough(metric: _Metric, part: Predictions) -> bool:
-    return all(int(mask.sum()) >= MINIMUM_CLASS for mask in metric.needed(part))
+def _enough(metric: Metric, part: Predictions) -> bool:
+    """Whether a side holds enough rows of what a metric is about: its class, or malignant and benign ones."""
+    if len(metric.path) == 1:
+        return True
+    base = proportion_bases(part).get(metric.path)
+    needed = [part.is_malignant, ~part.is_malignant] if base is None else [base]
+    return all(int(mask.sum()) >= MINIMUM_CLASS for mask in needed)
 
 
 def _bootstrap(part: Predictions, drawn: npt.NDArray[np.uint8], shared: IntArray) -> tuple[Measures, Measures]:

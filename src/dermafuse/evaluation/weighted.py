@@ -5,11 +5,9 @@ A bootstrap replicate is a weighting: how often each row was drawn. So one engin
 what is left for each replicate is cumulative sums and one matrix product.
 
 Sources:
-    Balanced accuracy = mean recall over the classes present = the ISIC 2018 Task 3 ranking metric (Codella et
-        al., arXiv:1902.03368, 2019). Macro F1: mean of the per-class F1.
+    Those of `metric_table`, and:
     AUROC with ties: Hanley & McNeil, Radiology 143, 1982 (the Mann-Whitney statistic, ties one half).
     Average precision: sum of precision times the step in recall over distinct scores, no interpolation.
-    Kappa: Cohen, Educ. Psychol. Meas. 20, 1960. MCC over k classes: Gorodkin, Comput. Biol. Chem. 28, 2004.
 """
 
 from __future__ import annotations
@@ -18,7 +16,9 @@ from typing import Final
 
 import numpy as np
 
-from dermafuse.evaluation.calibration import BINS, brier_scores, equal_mass_bins, log_losses
+from dermafuse.evaluation import metric_table
+from dermafuse.evaluation.calibration import BINS, equal_mass_bins
+from dermafuse.evaluation.confusion import Confusion, mean_defined, ratio
 from dermafuse.evaluation.predictions import BoolArray, FloatArray, Predictions
 
 #: ``("per_class", "mel", "recall") -> (r,)``: one value a weighting, NaN where undefined.
@@ -91,7 +91,7 @@ class WeightedMetrics:
         right = rows.probabilities.argmax(axis=1) == rows.true
         cells = np.zeros((k * k, n))
         cells[rows.true * k + rows.predicted, np.arange(n)] = 1
-        means = np.stack([in_top_two(rows), log_losses(rows), brier_scores(rows), top - right])
+        means = np.stack([metric.of_rows(rows) for metric in metric_table.METRICS if metric.of_rows is not None])
         blocks = [cells, means, _gaps(top, right, bins)]
         if per_class_scores:
             blocks += [_gaps(rows.probabilities[:, c], one_hot[:, c], bins) for c in range(k)]
@@ -106,8 +106,10 @@ class WeightedMetrics:
         total = weights.sum(axis=0)
         cells, means, gaps, *class_gaps = np.split(self.linear @ weights, self.cuts)
         found = decision_metrics(cells.reshape(k, k, -1), self.rows)
-        for name, sums in zip(("top2_accuracy", "nll", "brier", "overconfidence"), means, strict=True):
-            found[(name,)] = sums / total
+        for metric, sums in zip(
+            (each for each in metric_table.METRICS if each.of_rows is not None), means, strict=True
+        ):
+            found[metric.path] = sums / total
         found[("ece",)] = np.abs(gaps).sum(axis=0) / total
         if self.with_scores:
             self._measure_scores(weights, total, class_gaps, found)
@@ -137,31 +139,17 @@ def decision_metrics(confusion: FloatArray, rows: Predictions) -> Measures:
     A class without true rows has no recall and no F1 and is left out of the macro means; a class never
     predicted has no precision.
     """
-    k = len(rows.classes)
-    support, called = confusion.sum(axis=1), confusion.sum(axis=0)  # (k, r)
-    hits = confusion[np.arange(k), np.arange(k)]
-    n = support.sum(axis=0)
-    rejected = n - support - called + hits
-    recall = ratio(hits, support)
-    f1 = np.where(support > 0, ratio(2 * hits, support + called), np.nan)
-    agreement, chance = hits.sum(axis=0) / n, (support * called).sum(axis=0) / n**2
-    spread = (n**2 - (called**2).sum(axis=0)) * (n**2 - (support**2).sum(axis=0))
-    covariance = hits.sum(axis=0) * n - (support * called).sum(axis=0)
-    found: Measures = {
-        ("accuracy",): agreement,
-        ("balanced_accuracy",): mean_defined(recall),
-        ("weighted_f1",): (support * np.nan_to_num(f1)).sum(axis=0) / n,
-        ("macro_f1",): mean_defined(f1),
-        ("cohen_kappa",): ratio(agreement - chance, 1 - chance),
-        # No association can be seen when one side is constant: 0, as in scikit-learn.
-        ("mcc",): np.nan_to_num(ratio(covariance, np.sqrt(spread))),
+    counts = Confusion(confusion)
+    found = {
+        metric.path: metric.of_decisions(counts) for metric in metric_table.METRICS if metric.of_decisions is not None
     }
+    rejected = counts.n - counts.support - counts.called + counts.hits
     for name, values in {
-        "precision": ratio(hits, called),
-        "recall": recall,
-        "specificity": ratio(rejected, n - support),
-        "npv": ratio(rejected, n - called),
-        "f1": f1,
+        "precision": ratio(counts.hits, counts.called),
+        "recall": counts.recall,
+        "specificity": ratio(rejected, counts.n - counts.support),
+        "npv": ratio(rejected, counts.n - counts.called),
+        "f1": counts.f1,
     }.items():
         for code, of_class in zip(rows.classes, values, strict=True):
             found[("per_class", code, name)] = of_class
@@ -179,7 +167,9 @@ def decision_metrics(confusion: FloatArray, rows: Predictions) -> Measures:
 def proportion_bases(rows: Predictions) -> dict[tuple[str, ...], BoolArray]:
     """Return, for each metric that is a plain proportion, the (n,) mask of the rows it is a proportion of."""
     everything = np.ones(len(rows), dtype=np.bool_)
-    bases: dict[tuple[str, ...], BoolArray] = {("accuracy",): everything, ("top2_accuracy",): everything}
+    bases: dict[tuple[str, ...], BoolArray] = {
+        metric.path: everything for metric in metric_table.METRICS if metric.proportion
+    }
     for c, code in enumerate(rows.classes):
         bases[("per_class", code, "recall")] = rows.true == c
         bases[("per_class", code, "specificity")] = rows.true != c
@@ -192,29 +182,6 @@ def proportion_bases(rows: Predictions) -> dict[tuple[str, ...], BoolArray]:
         bases[("malignant", "ppv")] = called
         bases[("malignant", "npv")] = ~called
     return bases
-
-
-def in_top_two(rows: Predictions) -> BoolArray:
-    """Return (n,) whether the true class is among the two most probable (of equals, the first count)."""
-    of_true = rows.probabilities[np.arange(len(rows)), rows.true][:, None]
-    earlier = np.arange(len(rows.classes)) < rows.true[:, None]
-    ahead = (rows.probabilities > of_true) | ((rows.probabilities == of_true) & earlier)
-    inside: BoolArray = ahead.sum(axis=1) < 2
-    return inside
-
-
-def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Return ``numerator / denominator``, NaN where the denominator is not positive."""
-    result: FloatArray = np.divide(
-        numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator > 0
-    )
-    return result
-
-
-def mean_defined(values: FloatArray) -> FloatArray:
-    """Return the mean over the first axis of what is not NaN; NaN where nothing is left."""
-    defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0).astype(np.float64))
 
 
 def _running(weights: FloatArray) -> FloatArray:

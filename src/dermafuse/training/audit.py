@@ -15,6 +15,7 @@ from dermafuse.data.records import Records
 from dermafuse.data.splits import Split, leakage
 from dermafuse.errors import DataError
 from dermafuse.evaluation.intervals import paired_bootstrap, unpaired_bootstrap
+from dermafuse.evaluation.metric_table import chosen_of
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.progress import Reporter
 from dermafuse.runtime.temperature import apply
@@ -24,9 +25,6 @@ from dermafuse.training.first_look import choose_split, draw_split
 from dermafuse.training.fit import predict_logits
 from dermafuse.training.pipeline import Rows
 from dermafuse.training.train_once import Division, Trained, train_once
-
-#: The figures that an audit reports.
-_FIGURES: Final = ("accuracy", "weighted_f1", "macro_f1", "balanced_accuracy", "macro_auroc")
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class _Audited:
     def figures(self) -> dict[str, float]:
         classes = self.trained.data.train.records.labels
         block = evaluate_predictions(self.labels, self.probabilities, classes, predicted=self.predicted)
-        return {name: block[name] for name in _FIGURES}
+        return chosen_of(block, "summary")
 
 
 def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
@@ -98,7 +96,7 @@ def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
         "splits": {
             "leaky": leaky.figures(),
             "clean": clean.figures(),
-            "difference": {name: splits[name] for name in _FIGURES},
+            "difference": chosen_of(splits, "summary"),
             "training_images": [leaky.training_images, clean.training_images],
             "validation_images": [len(leaky.labels), len(clean.labels)],
         },
@@ -180,7 +178,7 @@ def _paired(a: _Audited, b: _Audited, seed: int) -> dict[str, Any]:
         predicted_a=a.predicted,
         predicted_b=b.predicted,
     )
-    return {name: found[name] for name in _FIGURES}
+    return chosen_of(found, "summary")
 
 
 def _train(records: Records, config: TrainConfig, split: Split, report: Reporter) -> _Audited:

@@ -6,7 +6,7 @@ import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.intervals import cluster_bootstrap
+from dermafuse.evaluation.metric_table import shown
 from dermafuse.evaluation.metrics import evaluate_predictions, labels_of
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import make_report
@@ -27,11 +28,6 @@ from dermafuse.training.claim import check_output, recorded
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.ensemble import train_ensemble
 from dermafuse.training.experiment import train_run
-
-#: Scalars of the metrics block of which mean and spread over the folds are given.
-_SCALARS: Final = (
-    "accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "macro_auroc", "nll", "ece",
-)  # fmt: skip
 
 
 def cross_validate(
@@ -93,7 +89,7 @@ def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainCo
     block["ci95"] = cluster_bootstrap(
         true, probabilities, pooled["lesion_id"].to_numpy(), classes, seed=config.seed, predicted=predicted
     )
-    values = {name: [part["validation"][name] for part in parts] for name in _SCALARS}
+    values = {each.key: [each.within(part["validation"]) for part in parts] for each in shown("folds")}
     return {
         "dermafuse": __version__,
         "research_use_only": True,

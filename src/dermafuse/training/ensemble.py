@@ -31,6 +31,7 @@ from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.fit_uncertainty import Measured, fit_sets, too_few_for_sets
 from dermafuse.evaluation.intervals import cluster_bootstrap
+from dermafuse.evaluation.metric_table import chosen_of
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.model_card import model_card
 from dermafuse.evaluation.prediction_rows import Rows, read_rows, rows_of_table
@@ -291,10 +292,9 @@ def _table(rows: Rows, split: str) -> pd.DataFrame:
 
 def _described(member: _Trained) -> dict[str, Any]:
     block = member.metrics["validation"]
-    figures = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
     return {
         "backbone": member.backbone,
         "best_epoch": member.metrics["training"]["best_epoch"],
         "seconds": member.metrics["seconds"]["total"],
-        **{name: block[name] for name in figures},
+        **chosen_of(block, "change"),
     }

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-#: Of the figures below, and ``last`` (the number of the epoch), those of which more is better.
-BETTER_IF_LARGER: Final = frozenset({"accuracy", "macro_f1", "balanced_accuracy", "last"})
+from dermafuse.evaluation.metric_table import METRICS
+
+#: Of what may be watched, ``last`` (the number of the epoch) and those metrics of which more is better.
+BETTER_IF_LARGER: Final = frozenset({"last", *(metric.key for metric in METRICS if metric.larger_is_better)})
 
 
 def monitor_values(labels: NDArray[np.int64], logits: NDArray[np.floating]) -> dict[str, float]:

@@ -15,7 +15,8 @@ import pandas as pd
 from dermafuse.evaluation.figures.canvas import Canvas
 from dermafuse.evaluation.figures.curves import learning, precision_recall, reliability, roc, score_histogram
 from dermafuse.evaluation.figures.paint import png
-from dermafuse.evaluation.figures.tables import confusion, forest, forest_metrics, malignant_points
+from dermafuse.evaluation.figures.tables import confusion, forest, malignant_points
+from dermafuse.evaluation.metric_table import subgroup_metrics
 from dermafuse.evaluation.metrics import reported_split
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.files import write_atomic
@@ -80,7 +81,7 @@ def make_figures(
         ("learning_metrics", learning(histories, loss=False)),
     ]
     if block.get("subgroups"):
-        drawn += [(f"subgroups_{name}", forest(block, name, labels)) for name in forest_metrics(labels)]
+        drawn += [(f"subgroups_{key}", forest(block, metric)) for key, metric in subgroup_metrics(labels).items()]
     return {name: Figure(name, found[0].title, *found) for name, found in drawn if found is not None}
 
 

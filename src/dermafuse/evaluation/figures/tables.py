@@ -11,20 +11,11 @@ import pandas as pd
 from dermafuse.evaluation.figures.canvas import Box, Canvas, Dot, Label, Line
 from dermafuse.evaluation.figures.curves import Drawn, corners, rates
 from dermafuse.evaluation.figures.plot import Frame, thin, ticks, unit_frame
+from dermafuse.evaluation.metric_table import Metric
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.predictions import MALIGNANT
 from dermafuse.evaluation.subgroups import MINIMUM_ROWS, ordered_cells
-from dermafuse.labels import LabelSet
 
-#: Metric of a subgroup -> its name; the order of the report. That of the critical class comes first (`forest_metrics`).
-_FOREST_METRICS: Final[dict[str, str]] = {
-    "malignant_sensitivity": "malignant sensitivity",
-    "malignant_specificity": "malignant specificity",
-    "malignant_auroc": "malignant AUROC",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "overconfidence": "overconfidence",
-}
 COLUMN_NAMES: Final[dict[str, str]] = {
     "sex": "Sex",
     "age": "Age, years",
@@ -36,16 +27,6 @@ COLUMN_NAMES: Final[dict[str, str]] = {
 
 _WIDTH: Final = 440
 _INKS: Final = {MALIGNANT: "accent"}
-
-
-def forest_metrics(labels: LabelSet) -> dict[str, str]:
-    """Return the metrics that subgroups of these classes may have, with their names, in the order of the report."""
-    found = {}
-    if labels.critical is not None:
-        found[f"{labels.critical_key}_sensitivity"] = f"{labels.critical_name} sensitivity"
-    return found | {
-        key: name for key, name in _FOREST_METRICS.items() if labels.malignant or not key.startswith("malignant_")
-    }
 
 
 def confusion(block: Mapping[str, Any], classes: Sequence[str], split: str) -> Drawn:
@@ -100,11 +81,12 @@ def confusion(block: Mapping[str, Any], classes: Sequence[str], split: str) -> D
     return canvas, pd.DataFrame(table)
 
 
-def forest(block: Mapping[str, Any], metric: str, labels: LabelSet) -> Drawn | None:
+def forest(block: Mapping[str, Any], shown: Metric) -> Drawn | None:
     """Draw one metric of every subgroup with its interval, and of all rows as a line; withheld cells say so.
 
     Columns of which no cell has the metric are left out of the drawing; ``None`` where that leaves nothing.
     """
+    metric = shown.key
     found = {
         column: [(value, cell, (cell.get("metrics") or {}).get(metric)) for value, cell in ordered_cells(values)]
         for column, values in block["subgroups"].items()
@@ -113,21 +95,20 @@ def forest(block: Mapping[str, Any], metric: str, labels: LabelSet) -> Drawn | N
     if not found:
         return None
     cells = [each for column in found.values() for each in column]
-    shown = [entry for *_, entry in cells if entry]
-    edges = [bound for entry in shown for bound in (entry["ci95"] or [entry["value"]] * 2)]
-    low, high = (min(0.0, *edges), max(0.0, *edges)) if metric == "overconfidence" else (0.0, 1.0)
+    known = [entry for *_, entry in cells if entry]
+    edges = [bound for entry in known for bound in (entry["ci95"] or [entry["value"]] * 2)]
+    low, high = (min(0.0, *edges), max(0.0, *edges)) if shown.signed else (0.0, 1.0)
     height = 17.0
     area = len(cells) * height + len(found) * 24
-    name = forest_metrics(labels)[metric]
-    canvas = Canvas(_WIDTH, area + 58, f"Subgroups: {name}")
+    canvas = Canvas(_WIDTH, area + 58, f"Subgroups: {shown.name}")
     frame = Frame(158, 6, 166, area + 6, (low, high), (0, 1))
     for tick in ticks(low, high):
         canvas.add(
             Line([(frame.x(tick), frame.top), (frame.x(tick), frame.bottom)], "rule"),
             Label(frame.x(tick), frame.bottom + 13, f"{tick:g}", anchor="middle"),
         )
-    whole = overall(block, metric, labels)
-    caption = name
+    whole = shown.within(block)
+    caption = shown.name
     if whole is not None:
         canvas.add(Line([(frame.x(whole), frame.top), (frame.x(whole), frame.bottom)], "warm", 1.3, dash=4))
         caption += f"; dashed: all images, {whole:.3f}"
@@ -139,7 +120,7 @@ def forest(block: Mapping[str, Any], metric: str, labels: LabelSet) -> Drawn | N
         canvas.add(Label(4, y, COLUMN_NAMES.get(column, column), ink="ink", bold=True))
         y += 12
         for value, cell, entry in entries:
-            _forest_row(canvas, frame, y + height / 2, value, cell, entry, judged=metric != "overconfidence")
+            _forest_row(canvas, frame, y + height / 2, value, cell, entry, judged=not shown.signed)
             y += height
             span = (entry or {}).get("ci95") or [None, None]
             gap_span = (entry or {}).get("gap_ci95") or [None, None]
@@ -151,19 +132,6 @@ def forest(block: Mapping[str, Any], metric: str, labels: LabelSet) -> Drawn | N
                 }
             )  # fmt: skip
     return canvas, pd.DataFrame(table)
-
-
-def overall(block: Mapping[str, Any], metric: str, labels: LabelSet) -> float | None:
-    """Return the value of a subgroup metric over all rows."""
-    malignant = block.get("malignant") or {}
-    found = {
-        f"{labels.critical_key}_sensitivity": (block["per_class"].get(labels.critical) or {}).get("recall"),
-        "malignant_sensitivity": malignant.get("sensitivity"),
-        "malignant_specificity": malignant.get("specificity"),
-        "malignant_auroc": malignant.get("auroc"),
-    }
-    value = found[metric] if metric in found else block.get(metric)
-    return None if value is None else float(value)
 
 
 def malignant_points(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from dermafuse import diagnoses
 from dermafuse.errors import ImageError
-from dermafuse.evaluation.compare import CHANGES, SMALLER_IS_BETTER, Judged, aligned, changed_images
+from dermafuse.evaluation.compare import CHANGES, Judged, aligned, changed_images
+from dermafuse.evaluation.metric_table import Place, metric_at
 from dermafuse.evaluation.report.facts import NONE
 from dermafuse.evaluation.report.gallery import picture
 from dermafuse.evaluation.report.html import card, details, note, section, table
@@ -109,8 +110,14 @@ TEST_HEADS: Final = ("test", "difference", "p", "p (Holm)")
 _OF_A_CLASS: Final = "per class"
 
 
-def metric_rows(found: Mapping[str, Any], entry: Mapping[str, Any]) -> list[list[str]]:
-    """Return one row a metric: name, both values, difference, interval, p values, and what that shows, in words."""
+def metric_rows(found: Mapping[str, Any], entry: Mapping[str, Any], place: Place | None = None) -> list[list[str]]:
+    """Return one row a metric: name, both values, difference, interval, p values, and what that shows, in words.
+
+    Args:
+        found: from `evaluation.compare.compare`.
+        entry: one of those compared.
+        place: whose metrics are named; ``None``: every one.
+    """
     return [
         [
             " ".join(path).replace("_", " "),
@@ -120,9 +127,10 @@ def metric_rows(found: Mapping[str, Any], entry: Mapping[str, Any]) -> list[list
             "" if leaf["low"] is None else f"{leaf['low']:+.3f} to {leaf['high']:+.3f}",
             _chance(leaf["p"]),
             _chance(leaf["p_holm"]),
-            _shows(path[-1], leaf),
+            _shows(path, leaf),
         ]
         for path, leaf in flat(entry["differences"])
+        if place is None or place in metric_at(path).shown
     ]
 
 
@@ -148,12 +156,12 @@ def flat(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tupl
     return sorted(found, key=lambda entry: len(entry[0])) if not path else found
 
 
-def _shows(name: str, leaf: Mapping[str, Any]) -> str:
+def _shows(path: tuple[str, ...], leaf: Mapping[str, Any]) -> str:
     if leaf["holds_zero"] is None:
         return "not defined"
     if leaf["holds_zero"]:
         return "interval holds 0: no difference shown"
-    return "better" if (leaf["difference"] > 0) != (name in SMALLER_IS_BETTER) else "worse"
+    return "better" if (leaf["difference"] > 0) == metric_at(path).larger_is_better else "worse"
 
 
 def _at(block: Mapping[str, Any], path: tuple[str, ...]) -> float | None:

@@ -20,8 +20,8 @@ from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError, OutputError
 from dermafuse.evaluation.enrich import enriched, match_records
 from dermafuse.evaluation.figures.make import Figure, make_figures, write_figures
-from dermafuse.evaluation.figures.tables import forest_metrics
 from dermafuse.evaluation.judge_heatmaps import judge_heatmaps
+from dermafuse.evaluation.metric_table import subgroup_metrics
 from dermafuse.evaluation.metrics import reported_split
 from dermafuse.evaluation.prediction_rows import Rows
 from dermafuse.evaluation.report.details import (
@@ -193,7 +193,7 @@ def render(
         f"{escape(diagnoses.DISCLAIMER)} Made by dermafuse {facts.show('/dermafuse')}; every figure is "
         f"in <code>{FIGURES}/</code> as SVG, PNG and CSV."
     )
-    return page(title, f"{kind} {escape(title)}", lead, main, footer, links=links, panes=forest_metrics(facts.labels))
+    return page(title, f"{kind} {escape(title)}", lead, main, footer, links=links, panes=subgroup_metrics(facts.labels))
 
 
 def _lead(facts: Facts) -> str:

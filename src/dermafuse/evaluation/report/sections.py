@@ -3,56 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from dermafuse import diagnoses
 from dermafuse.evaluation.figures.curves import rare_classes
 from dermafuse.evaluation.figures.make import Figure
+from dermafuse.evaluation.metric_table import Metric, shown
 from dermafuse.evaluation.model_findings import worst_findings
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.html import Cell, badge, card, figure, grid, note, section, table
 from dermafuse.evaluation.subgroups import MINIMUM_ROWS
-from dermafuse.labels import LabelSet
 from dermafuse.printable import escape
-
-_HEADLINES: Final = (
-    ("accuracy", "Accuracy", ".3f"),
-    ("weighted_f1", "Weighted F1", ".3f"),
-    ("macro_f1", "Macro F1", ".3f"),
-    ("balanced_accuracy", "Balanced accuracy", ".3f"),
-    ("macro_auroc", "Macro AUROC", ".3f"),
-    ("malignant/auroc", "Malignant AUROC", ".3f"),
-    ("ece", "Calibration error (ECE)", ".3f"),
-)
-_CLASS_COLUMNS: Final = (
-    ("recall", "sensitivity"),
-    ("specificity", "specificity"),
-    ("precision", "PPV"),
-    ("npv", "NPV"),
-    ("f1", "F1"),
-    ("auroc", "AUROC"),
-    ("average_precision", "avg. precision"),
-)
-_OTHER: Final = (
-    ("cohen_kappa", "Cohen's kappa"),
-    ("mcc", "Matthews correlation"),
-    ("top2_accuracy", "Top-2 accuracy"),
-    ("macro_average_precision", "Macro average precision"),
-    ("malignant/sensitivity", "Malignant: sensitivity of the named class"),
-    ("malignant/specificity", "Malignant: specificity of the named class"),
-    ("malignant/ppv", "Malignant: PPV"),
-    ("malignant/npv", "Malignant: NPV"),
-    ("malignant/average_precision", "Malignant: average precision"),
-    ("malignant/sensitivity_at_specificity_0.90", "Malignant: sensitivity at specificity 0.90"),
-    ("malignant/sensitivity_at_specificity_0.95", "Malignant: sensitivity at specificity 0.95"),
-)
 
 
 def verdict(facts: Facts) -> str:
     """Return the box at the top: what is claimed, how sure it is, and what speaks against it."""
     base = "@" if facts.get("/test_unseen") is None else "/test_unseen"
-    shown = [headline for headline in _headlines(facts.labels) if facts.get(f"{base}/{headline[0]}") is not None]
-    tiles = "".join(_tile(facts, base, *headline) for headline in shown)
+    headlines = shown("tiles", facts.labels)
+    tiles = "".join(_tile(facts, base, each) for each in headlines if facts.get(f"{base}/{each.pointer}") is not None)
     known = worst_findings(facts.metrics)
     listed = "".join(f"<li>{_finding(facts, entry)}</li>" for entry in known[:3])
     findings = f'<h3>Most serious findings</h3><ol class="findings">{listed}</ol>' if listed else ""
@@ -95,16 +63,19 @@ def all_findings(facts: Facts) -> str:
 def classes(facts: Facts, figures: Mapping[str, Figure]) -> str:
     """Return confusion matrix, class table, curves and the remaining metrics."""
     codes = list(facts.get("@/per_class"))
+    columns = shown("classes")
     rows: list[Sequence[Cell | str]] = []
     for code in codes:
         base = f"@/per_class/{step(code)}"
         name = facts.labels.names[code]
         label = f"<b>{escape(code)}</b>" + (f'<span class="sub">{escape(name)}</span>' if name != code else "")
         cells = [Cell(label, code), Cell(facts.show(f"{base}/support", ",d"), facts.get(f"{base}/support"), True)]
-        rows.append([*cells, *(_measured(facts, f"per_class/{step(code)}/{key}") for key, _ in _CLASS_COLUMNS)])
-    per_class = table(("class", "images", *(name for _, name in _CLASS_COLUMNS)), rows, name="per-class")
+        rows.append([*cells, *(_measured(facts, f"per_class/{step(code)}/{each.leaf}", each) for each in columns)])
+    per_class = table(("class", "images", *(each.name for each in columns)), rows, name="per-class")
     other: list[Sequence[Cell | str]] = [
-        [name, _measured(facts, key)] for key, name in _OTHER if facts.get(f"@/{key}") is not None
+        [each.long_title, _measured(facts, each.pointer, each)]
+        for each in shown("further", facts.labels)
+        if facts.get(f"@/{each.pointer}") is not None
     ]
     matrix = figure(
         figures.get("confusion"), "Rows are the true class, columns the called one; shares are of the true class."
@@ -132,20 +103,16 @@ def calibration(facts: Facts, figures: Mapping[str, Figure]) -> str:
     if not facts.get("@/calibration"):
         return ""
     both = facts.get("@/calibration/before") is not None
-    names = (
-        ("ece", "ECE (15 equal-mass bins)"),
-        ("ece_if_calibrated", "ECE that chance alone would give"),
-        ("classwise_ece", "Class-wise ECE"),
-        ("brier", "Brier score (0 to 2)"),
-        ("nll", "Log loss (nats)"),
-        ("overconfidence", "Overconfidence"),
-    )
     rows: list[Sequence[Cell | str]] = []
-    for key, name in names:
-        after = facts.show(f"@/calibration/after/{key}", ".3f")
-        interval = facts.span(f"@/ci95/{key}") if facts.get(f"@/ci95/{key}") else ""
-        before = [Cell(facts.show(f"@/calibration/before/{key}", ".3f"), number=True)] if both else []
-        rows.append([name, *before, Cell(f"{after} {interval}", number=True)])
+    for metric in shown("calibration", facts.labels):
+        floor = f"{metric.leaf}_if_calibrated"
+        for key, name in ((metric.leaf, metric.long_title), (floor, f"{metric.short} that chance alone would give")):
+            if key == floor and facts.get(f"@/calibration/after/{floor}") is None:
+                continue
+            after = facts.show(f"@/calibration/after/{key}", metric.format)
+            interval = facts.span(f"@/ci95/{key}") if facts.get(f"@/ci95/{key}") else ""
+            before = [Cell(facts.show(f"@/calibration/before/{key}", metric.format), number=True)] if both else []
+            rows.append([name, *before, Cell(f"{after} {interval}", number=True)])
     heads = ("measure", "before", "after") if both else ("measure", "value")
     by_class: list[Sequence[Cell | str]] = []
     for code in facts.get("@/calibration/after/per_class") or {}:
@@ -172,16 +139,6 @@ def calibration(facts: Facts, figures: Mapping[str, Figure]) -> str:
             ),
         ),
     )  # fmt: skip
-
-
-def _headlines(labels: LabelSet) -> list[tuple[str, str, str]]:
-    """Return pointer, name and format of the tiles: the critical class stands before the malignant ones."""
-    if labels.critical is None:
-        return list(_HEADLINES)
-    own = (f"per_class/{step(labels.critical)}/recall", f"{labels.critical_name} sensitivity", ".3f")
-    name = own[1][:1].upper() + own[1][1:]
-    place = next(number for number, (key, *_) in enumerate(_HEADLINES) if key.startswith("malignant/"))
-    return [*_HEADLINES[:place], (own[0], name, own[2]), *_HEADLINES[place:]]
 
 
 def _claim(facts: Facts, base: str) -> str:
@@ -218,7 +175,8 @@ def _claim(facts: Facts, base: str) -> str:
     return facts.fill(text) + " Intervals are 95 %, by bootstrap over lesions."
 
 
-def _tile(facts: Facts, base: str, key: str, name: str, spec: str) -> str:
+def _tile(facts: Facts, base: str, metric: Metric) -> str:
+    key = metric.pointer
     value, span = facts.get(f"{base}/{key}"), facts.get(f"{base}/ci95/{key}")
     bar = ""
     if span and 0 <= value <= 1:
@@ -228,8 +186,9 @@ def _tile(facts: Facts, base: str, key: str, name: str, spec: str) -> str:
             f'<b style="left:{100 * value:.1f}%"></b></span>'
         )
     return (
-        f'<div class="tile"><span class="name">{escape(name)}</span>'
-        f'<span class="value">{facts.show(f"{base}/{key}", spec)}</span>{facts.span(f"{base}/ci95/{key}")}{bar}</div>'
+        f'<div class="tile"><span class="name">{escape(metric.title)}</span>'
+        f'<span class="value">{facts.show(f"{base}/{key}", metric.format)}</span>'
+        f"{facts.span(f'{base}/ci95/{key}')}{bar}</div>"
     )
 
 
@@ -238,10 +197,11 @@ def _all_images(facts: Facts) -> str:
     if facts.get("/test_unseen") is None:
         return note(facts.show("@/notes/unseen")) if facts.get("@/notes/unseen") else ""
     rows: list[Sequence[Cell | str]] = []
-    for key, name, spec in _headlines(facts.labels):
+    for metric in shown("tiles", facts.labels):
+        key, spec = metric.pointer, metric.format
         if facts.get(f"/test_unseen/{key}") is not None:
             own = f"{facts.show(f'/test_unseen/{key}', spec)} {facts.span(f'/test_unseen/ci95/{key}')}"
-            rows.append([name, Cell(own, number=True), Cell(facts.show(f"@/{key}", spec), number=True)])
+            rows.append([metric.title, Cell(own, number=True), Cell(facts.show(f"@/{key}", spec), number=True)])
     heading = facts.fill("Beside all {@/n:,d} images, those that the model has met included")
     listed = table(("metric", "unseen images", "all images"), rows, sortable=False)
     return f"<h3>{heading}</h3>{listed}{note('All that stands below is about all images.')}"
@@ -259,7 +219,7 @@ def _finding(facts: Facts, entry: Mapping[str, Any], *, mark: bool = True) -> st
     return escape(str(entry.get("title", "")))
 
 
-def _measured(facts: Facts, key: str) -> Cell:
+def _measured(facts: Facts, key: str, metric: Metric) -> Cell:
     value = facts.get(f"@/{key}")
-    html = facts.show(f"@/{key}", ".3f")
+    html = facts.show(f"@/{key}", metric.format)
     return Cell(f"{html} {facts.span(f'@/ci95/{key}')}", -1.0 if value is None else value, True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dermafuse.evaluation.figures.make import Figure
-from dermafuse.evaluation.figures.tables import COLUMN_NAMES, forest_metrics
+from dermafuse.evaluation.figures.tables import COLUMN_NAMES
+from dermafuse.evaluation.metric_table import subgroup_metrics
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.html import Cell, card, details, note, section, table
 from dermafuse.evaluation.subgroups import MINIMUM_CLASS, MINIMUM_ROWS, ordered_cells
@@ -18,7 +19,7 @@ def subgroups(facts: Facts, figures: Mapping[str, Figure]) -> str:
     if not known:
         why = facts.show("@/notes/subgroups") if facts.get("@/notes/subgroups") else "Not computed."
         return section("subgroups", "Subgroups", card(note(why), wide=True))
-    named = forest_metrics(facts.labels)
+    named = {key: metric.name for key, metric in subgroup_metrics(facts.labels).items()}
     drawn = [name for name in named if f"subgroups_{name}" in figures]
     tabs = "".join(
         f'<input type="radio" name="forest" id="tab-{name}"{" checked" if number == 0 else ""}>'
