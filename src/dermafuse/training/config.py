@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dermafuse.data.random_views import VIEW_CHANGES, ViewChange
 from dermafuse.errors import ConfigError, nearest
 from dermafuse.files import read_regular
+from dermafuse.models.specs import describe_stages, spec
 from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES
 
 #: ``[settings]`` written as these texts mean "not set" (TOML has no null).
@@ -40,7 +41,7 @@ class TrainConfig(BaseModel):
     weights: str = Field("imagenet", description="of the backbone: imagenet, random, or a file")
     image_size: int = Field(0, ge=0, le=1024, description="0: the backbone's native size")
     unfreeze_from: str | None = Field(
-        None, description="first trained stage, block1 to block7 or top; none: frozen; all: everything"
+        None, description=f"first trained stage: {describe_stages()}; none: frozen; all: everything"
     )
     train_depthwise: bool = Field(
         True, description="train depthwise kernels too; without them a step takes 0.7 of the time"
@@ -187,7 +188,10 @@ def resolve(
     name = named.get("recipe") or DEFAULT_RECIPE
     if name not in RECIPES:
         raise ConfigError(f"Unknown recipe '{name}'; there are {', '.join(RECIPES)}.{nearest(name, RECIPES)}")
-    return validated({**RECIPES[name], **named, "recipe": name})
+    settings = {**RECIPES[name], **named, "recipe": name}
+    if "unfreeze_from" not in named and settings.get("unfreeze_from"):
+        settings["unfreeze_from"] = _tail(settings)
+    return validated(settings)
 
 
 def asked(
@@ -202,6 +206,13 @@ def asked(
     named |= {"recipe": recipe} if recipe else {}
     named |= {key: value for key, value in (options or {}).items() if value is not None}
     return named | dict(parse_assignment(text) for text in assignments)
+
+
+def _tail(settings: Mapping[str, Any]) -> Any:
+    """Return from which stage a recipe that fine-tunes trains the backbone that was chosen."""
+    members = settings.get("members") or [settings.get("backbone")]
+    first = members[0] if isinstance(members, list | tuple) else None
+    return spec(first).tail if isinstance(first, str) else settings["unfreeze_from"]
 
 
 def validated(settings: Mapping[str, Any]) -> TrainConfig:

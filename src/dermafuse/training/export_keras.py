@@ -11,6 +11,7 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from dermafuse.errors import BundleError, ConfigError
+from dermafuse.models.classifier import is_head
 from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.export_check import Answer
 from dermafuse.runtime.network import IMAGE_INPUT, META_INPUT
@@ -64,7 +65,7 @@ def assign_trained(model: keras.Model, path: Path) -> None:
         if name not in variables or tuple(variables[name].shape) != tensor.shape:
             raise BundleError(f"{path} does not fit the network of the run ({name}); copy the run again.")
         variables[name].assign(tensor)
-    untrained = [name for name in variables if name.startswith(("meta_", "fusion_", "logits")) and name not in tensors]
+    untrained = [name for name in variables if is_head(name) and name not in tensors]
     if untrained:
         raise BundleError(f"{path} lacks the trained weights {untrained[0]}; copy the run again.")
 

@@ -13,7 +13,8 @@ import xxhash
 from dermafuse.data.images import PREPROCESSING_VERSION
 from dermafuse.data.random_views import RANDOM_VIEWS_VERSION, VIEW_CHANGES
 from dermafuse.files import cache_folder, write_atomic
-from dermafuse.models.specs import BackboneSpec, check_image_size, spec, stage_index
+from dermafuse.models.backbone_spec import BackboneSpec
+from dermafuse.models.specs import check_image_size, spec
 from dermafuse.models.weights import weights_id
 from dermafuse.progress import SILENT, Reporter
 from dermafuse.runtime.engine import choose_precision
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 #: Raised when the conversion below changes what it writes.
 _FRONT_FORMAT: Final = 2
 
-#: Last stage that stays in float32 where the engine computes in bfloat16.
-_FLOAT32_UNTIL: Final = "block3"
+#: Output at the end of what stays in float32 where the engine computes in bfloat16.
 _FLOAT32_OUTPUT: Final = "float32_until"
 
 #: Cut behind the whole backbone: its globally pooled features.
@@ -75,11 +75,12 @@ def plan_network(config: TrainConfig) -> Plan:
     """
     backbone = spec(config.backbone)
     size = check_image_size(config.image_size or backbone.image_size)
-    first = {"all": "stem"}.get(config.unfreeze_from or "", config.unfreeze_from)
+    everything = backbone.stage_names[0]
+    first = everything if config.unfreeze_from == "all" else config.unfreeze_from
     if first is not None:
-        stage_index(first)
+        backbone.stage_index(first)
     cut = first or POOLED
-    if not config.cache or first == "stem":
+    if not config.cache or first == everything:
         cut = "image"
     identity = weights_id(config.backbone, config.weights, seed=config.seed)
     precision = choose_precision(config.precision) if cut != "image" else "f32"
@@ -98,7 +99,7 @@ def store_key(plan: Plan) -> StoreKey:
         image_size=plan.image_size,
         preprocessing=PREPROCESSING_VERSION,
         random_views=plan.random_views,
-        precision=plan.precision if plan.precision == "f32" else f"bf16 after {_FLOAT32_UNTIL}",
+        precision=plan.precision if plan.precision == "f32" else f"bf16 after {plan.backbone.float32_until}",
         shape=cut_shape(plan),
     )
 
@@ -107,18 +108,7 @@ def cut_shape(plan: Plan) -> tuple[int, ...]:
     """Return the shape of one activation at the cut."""
     if plan.cut == POOLED:
         return (plan.backbone.features,)
-    before = plan.backbone.stages[stage_index(plan.cut) - 1]
-    side = plan.image_size
-    for _ in range(_halvings(plan.backbone, before.shape[0])):
-        side = -(-side // 2)
-    return (side, side, before.shape[2])
-
-
-def _halvings(backbone: BackboneSpec, native_side: int) -> int:
-    side, count = backbone.image_size, 0
-    while side > native_side:
-        side, count = -(-side // 2), count + 1
-    return count
+    return plan.backbone.shape(plan.backbone.before(plan.cut), plan.image_size)
 
 
 def front_path(plan: Plan) -> Path:
@@ -149,12 +139,12 @@ def front_file(plan: Plan, config: TrainConfig, report: Reporter = SILENT) -> Pa
     backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
     freeze(backbone)
     if plan.cut == POOLED:
-        pooled = keras.layers.GlobalAveragePooling2D(name="image_pool")(backbone.outputs[0])
+        pooled = keras.layers.GlobalAveragePooling2D()(backbone.outputs[0])
         outputs = {"activation": pooled, "feature_map": backbone.outputs[0]}
     else:
-        outputs = {"activation": split_at(backbone, plan.cut)[0].outputs[0]}
+        outputs = {"activation": split_at(backbone, plan.backbone, plan.cut)[0].outputs[0]}
     if not _front_in_float32(plan):
-        until = stage_output(backbone, _FLOAT32_UNTIL)
+        until = stage_output(backbone, plan.backbone.stage(plan.backbone.float32_until))
         marked = with_float32_start(to_openvino(backbone, {**outputs, _FLOAT32_OUTPUT: until}), _FLOAT32_OUTPUT)
     else:  # all of this front is in the part that stays in float32
         marked = with_float32_start(to_openvino(backbone, outputs), "activation", keep=True)
@@ -164,7 +154,10 @@ def front_file(plan: Plan, config: TrainConfig, report: Reporter = SILENT) -> Pa
 
 def _front_in_float32(plan: Plan) -> bool:
     """Return whether the whole front lies in the part that stays in float32 whatever the engine computes in."""
-    return plan.cut not in (POOLED, "image") and stage_index(plan.cut) <= stage_index(_FLOAT32_UNTIL) + 1
+    if plan.cut in (POOLED, "image"):
+        return False
+    stages = plan.backbone
+    return stages.stage_index(plan.cut) <= stages.stage_index(stages.float32_until) + 1
 
 
 def judged_precision(plan: Plan) -> Literal["f32", "bf16"]:
@@ -260,7 +253,7 @@ def whole_model(plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
     from dermafuse.models.cut import train_from
 
     backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
-    train_from(backbone, plan.trainable_from, depthwise=config.train_depthwise)
+    train_from(backbone, plan.backbone, plan.trainable_from, depthwise=config.train_depthwise)
     return full_classifier(backbone, head, seed=config.seed)
 
 
@@ -277,7 +270,7 @@ def _network(plan: Plan, head: HeadSpec, config: TrainConfig, *, mixed: bool) ->
     if plan.cut == "image":
         return whole_model(plan, head, config)
     backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
-    _, tail = split_at(backbone, plan.cut)
+    _, tail = split_at(backbone, plan.backbone, plan.cut)
     if mixed:
         tail = with_bf16_pointwise(tail)
     freeze_for_tail(tail, depthwise=config.train_depthwise)
@@ -292,16 +285,18 @@ def deployable(model: keras.Model, plan: Plan, config: TrainConfig, report: Repo
     Outputs ``logits`` (batch, k), ``feature_map`` (batch, h, w, c) and ``embedding`` (batch, c), float32.
     """
     from dermafuse.models.backbones import stage_output
+    from dermafuse.models.classifier import image_pool
     from dermafuse.models.openvino import to_openvino, with_float32_start
 
-    if plan.cut == POOLED:
+    pool = image_pool(model)
+    if pool is None:
         head = to_openvino(model, {"logits": model.outputs[0]}, uint8_image=False)
         return joined(front_file(plan, config, report), head)
-    pool = model.get_layer("image_pool")
     outputs = {"logits": model.outputs[0], "feature_map": pool.input, "embedding": pool.output}
     if plan.cached:
         return joined(front_file(plan, config, report), to_openvino(model, outputs, uint8_image=False))
-    whole = to_openvino(model, {**outputs, _FLOAT32_OUTPUT: stage_output(model, _FLOAT32_UNTIL)})
+    until = stage_output(model, plan.backbone.stage(plan.backbone.float32_until))
+    whole = to_openvino(model, {**outputs, _FLOAT32_OUTPUT: until})
     return with_float32_start(whole, _FLOAT32_OUTPUT)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from dermafuse.models.specs import spec
+
+_BACKBONE: Final = "efficientnet_lite1"
+
 #: What ``standard`` and ``best`` share.
 _FINE_TUNED: Final[dict[str, Any]] = {
     "split": "lesion",
-    "backbone": "efficientnet_lite1",
+    "backbone": _BACKBONE,
     "image_size": 208,  # of images that are 200 x 150: 240 px cost more and gave no more
-    "unfreeze_from": "block4",
+    "unfreeze_from": spec(_BACKBONE).tail,  # of another backbone, that one's (`config.resolve`)
     "train_depthwise": False,
     "views": 8,
     "random_views": "fresh",
@@ -48,8 +52,8 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
         "monitor": "loss",
         "uncertainty": False,  # not in the recipe, and it keeps no rows on which sets could be fitted
     },
-    # Leak-free and fine-tuned from a cut: cached activations in front of block4 of flips, turns and random views (other
-    # framing, light and cameras), no random view drawn twice; a trained tail, rare classes drawn more
+    # Leak-free and fine-tuned from a cut: cached activations in front of a middle stage of flips, turns and random
+    # views (other framing, light and cameras), no random view drawn twice; a trained tail, rare classes drawn more
     # often, metadata dropout with missing indicators; stopping, priors, temperature and decision on held-out lesions.
     "standard": _FINE_TUNED,
     # The same with more epochs, fifteen times: three backbones, each on five grouped parts of the training lesions less

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dermafuse.evaluation.model_card import model_card
 from dermafuse.files import sha256
-from dermafuse.models.classifier import HeadSpec
+from dermafuse.models.classifier import HeadSpec, image_pool, is_head
 from dermafuse.runtime.bundle import BundleContent, write_bundle
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.training.config import TrainConfig, to_toml
@@ -129,11 +129,10 @@ def bundle_content(
 
 def head_tensors(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     """Return kernels and biases of all that stands behind the pooled features, by path (``layer/kernel``)."""
-    prefixes = ("meta_", "fusion_", "logits")
     return {
         variable.path: np.array(variable, dtype=np.float32)
         for layer in model.layers
-        if layer.name.startswith(prefixes)
+        if is_head(layer.name)
         for variable in layer.weights
         if "seed" not in variable.name
     }
@@ -142,12 +141,12 @@ def head_tensors(model: keras.Model) -> dict[str, NDArray[np.float32]]:
 def mean_embedding(model: keras.Model, rows: Rows) -> NDArray[np.float32]:
     """Return the mean pooled feature vector (c,) of an even sample of at most 512 training rows."""
     chosen = np.linspace(0, len(rows) - 1, min(len(rows), _BASELINE_ROWS)).astype(np.int64)
-    names = {layer.name for layer in model.layers}
-    if "image_pool" not in names:  # pooled features come in as they are
+    pool = image_pool(model)
+    if pool is None:  # pooled features come in as they are
         sample: NDArray[np.float32] = rows.images.gather(chosen).astype(np.float32)  # type: ignore[union-attr]
         mean: NDArray[np.float32] = sample.mean(axis=0)
         return mean
-    network = keras.Model(model.input["image_input"], model.get_layer("image_pool").output)
+    network = keras.Model(model.input["image_input"], pool.output)
     images = ordered_batches(rows.subset(chosen), batch_size=64)
     batches = [network(inputs["image_input"], training=False).numpy() for inputs, _ in images]
     return np.concatenate(batches).mean(axis=0).astype(np.float32)  # type: ignore[no-any-return]

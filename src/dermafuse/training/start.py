@@ -10,7 +10,7 @@ from typing import Any
 from dermafuse.data.readers import read_training_data
 from dermafuse.errors import ConfigError, DermafuseError
 from dermafuse.files import cache_folder, check_output_folder, check_writable, nearest_path
-from dermafuse.models.specs import spec, stage_index
+from dermafuse.models.specs import spec
 from dermafuse.models.weights import refuse_missing
 from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import choose_precision
@@ -67,9 +67,9 @@ def train(
 
         check_teacher(Path(config.teacher))
     for backbone in config.members or (config.backbone,):
-        spec(backbone)
-    if config.unfreeze_from not in (None, "all"):
-        stage_index(str(config.unfreeze_from))
+        known = spec(backbone)
+        if config.unfreeze_from not in (None, "all"):
+            known.stage_index(str(config.unfreeze_from))
     check_packages()
     check_output(out, resume=resume, overwrite=overwrite)
     check_writable(cache_folder(), "set DERMAFUSE_CACHE to a folder you can write to")

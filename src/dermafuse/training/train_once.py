@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split
-from dermafuse.models.classifier import HeadSpec, parameter_counts
+from dermafuse.models.classifier import HeadSpec, is_head, parameter_counts
 from dermafuse.progress import Reporter
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.fit import FitResult, fit
@@ -152,7 +152,7 @@ def whole_parameters(model: keras.Model, plan: Plan) -> dict[str, int]:
     counts = parameter_counts(model)
     frozen = 0
     if plan.cached:
-        own = [layer for layer in model.layers if layer.name.startswith(("block", "stem", "top"))]
+        own = [layer for layer in model.layers if not is_head(layer.name)]
         inside = sum(int(np.prod(weight.shape)) for layer in own for weight in layer.weights)
         frozen = plan.backbone.parameters - inside
     return {"total": counts["total"] + frozen, "trainable": counts["trainable"]}
