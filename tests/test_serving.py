@@ -342,6 +342,11 @@ def test_a_body_that_is_no_form_is_refused(client: TestClient, content: bytes, k
     assert time.monotonic() - start < 2
 
 
+def test_a_compressed_body_is_refused(client: TestClient) -> None:
+    for path in ("/v1/predict", "/v2/models/tiny/infer"):
+        assert client.post(path, content=b"x", headers={"Content-Encoding": "gzip"}).status_code == 415
+
+
 @pytest.mark.parametrize(
     ("image", "status"),
     [

@@ -49,7 +49,7 @@ def lesion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Visit:
     """A page that is open, and what went wrong in it or was asked elsewhere."""
 
-    def __init__(self, browser: Any, port: int, **context: Any) -> None:
+    def __init__(self, browser: Any, port: int, *, key: str = "", **context: Any) -> None:
         self.context = browser.new_context(**context)
         self.page = self.context.new_page()
         self.page.set_default_timeout(10_000)
@@ -58,6 +58,9 @@ class Visit:
         self.page.on("console", lambda said: self.wrong.append(said.text) if "Security Policy" in said.text else None)
         self.page.on("request", lambda asked: self._look(asked.url, port))
         self.page.goto(f"http://127.0.0.1:{port}/")
+        if key:
+            self.page.fill("#key", key)
+            self.page.keyboard.press("Enter")
         self.page.wait_for_selector("#samples img")
 
     def _look(self, address: str, port: int) -> None:
@@ -153,7 +156,7 @@ def test_a_file_that_is_no_image_is_refused_in_a_sentence_and_no_old_answer_stan
     visit.context.close()
 
 
-def test_another_label_set_without_metadata_makes_another_form_and_a_stranger_is_flagged(
+def test_another_label_set_makes_another_form_a_stranger_is_flagged_and_a_key_is_asked_for(
     browser: Any, tmp_path: Path, lesion: Path
 ) -> None:
     labels = LabelSet.of(("<b>wart</b>", "corn"))
@@ -165,8 +168,9 @@ def test_another_label_set_without_metadata_makes_another_form_and_a_stranger_is
         prediction_set=None,
         ood=OutOfDistribution(method="energy", threshold=-1000.0),
     )
-    with running(bundle) as server:
-        visit = Visit(browser, server.port)
+    (tmp_path / "key").write_text("correct-horse-battery\n")
+    with running(bundle, "--api-key-file", str(tmp_path / "key")) as server:
+        visit = Visit(browser, server.port, key="correct-horse-battery")
         assert not visit.page.is_visible("#fields")
         visit.choose(lesion)
         visit.page.wait_for_selector("#bars li >> nth=1")

@@ -93,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         serving = make_app(predictor, limits, Access(key, names))
         announce(predictor)
         print(which_model(model_facts(predictor.bundle)), file=sys.stderr)
+        if key is None and not _is_loopback(arguments.host):
+            print("Whoever reaches this machine can ask the model: there is no key.", file=sys.stderr)
         address = _address(arguments.host, listener.getsockname()[1])
 
         def tell() -> None:

@@ -29,10 +29,13 @@ async def held_body(request: Any, pool: Pool, deadline: float) -> AsyncIterator[
     """Give the whole body, which counts as held in memory until the block ends.
 
     Raises:
-        Problem: 413 more than the limit (the rest is not read), 503 no memory or place, 408 too slow, 400 broken off.
+        Problem: 413 more than the limit (the rest is not read), 503 no memory or place, 408 too slow, 400 broken off,
+            415 compressed (a small body could unfold to any size).
     """
     from starlette.requests import ClientDisconnect
 
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise Problem(415, "A compressed body is not taken; send it as it is.", headers={"Accept-Encoding": "identity"})
     pool.check_room()
     limit = pool.limits.upload_bytes
     too_large = Problem(413, f"The request has more than the {limit:,} bytes allowed.", headers={"Connection": "close"})

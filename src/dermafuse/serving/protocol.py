@@ -17,10 +17,10 @@ from dermafuse.serving.limits import Problem
 from dermafuse.serving.metrics import Metrics
 from dermafuse.serving.model import ServedModel, given_values
 from dermafuse.serving.pool import Pool
-from dermafuse.serving.schemas import protocol_errors
+from dermafuse.serving.schemas import INFER, protocol_errors
 from dermafuse.serving.tensors import InferRequest, Tensor, read_request, write_answer
 
-_JSON: Final = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_JSON: Final = {"content": {"application/json": {"schema": INFER}}}
 
 
 class Protocol:

@@ -22,6 +22,30 @@ PROBLEM: Final = {
         "request_id": {"type": "string"},
     },
 }
+INFER: Final = {
+    "type": "object",
+    "description": "Open Inference Protocol v2; 'image' is BYTES (files, in JSON as base64) or UINT8 [n, h, w, 3]",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string", "maxLength": 256},
+        "parameters": {"type": "object", "description": "views (1 or 8), binary_data_output"},
+        "inputs": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "datatype", "shape"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "datatype": {"type": "string"},
+                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+                    "data": {"type": "array"},
+                },
+            },
+        },
+        "outputs": {"type": "array"},
+    },
+}
 PROTOCOL_ERROR: Final = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 
 
@@ -61,5 +85,5 @@ def batch_form(most: int) -> dict[str, Any]:
 
 
 def _form(properties: dict[str, Any]) -> dict[str, Any]:
-    schema = {"type": "object", "required": ["image"], "properties": properties}
+    schema = {"type": "object", "required": ["image"], "properties": properties, "additionalProperties": False}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
