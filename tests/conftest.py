@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is not a failure.
+settings.register_profile("dermafuse", deadline=None)
+settings.load_profile("dermafuse")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
