@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,9 @@ import pytest
 pytest.importorskip("fastapi", reason='THE PAGE IS NOT TESTED: pip install "dermafuse[serve]"')
 pytest.importorskip("playwright.sync_api", reason="THE PAGE IS NOT TESTED: pip install playwright")
 
+pytest.importorskip("axe_playwright_python", reason="THE PAGE IS NOT TESTED: pip install axe-playwright-python")
+
+from axe_playwright_python.sync_playwright import Axe
 from playwright import sync_api as api
 
 from dermafuse.labels import LabelSet
@@ -88,8 +92,7 @@ def picture(folder: str, name: str, page: Any) -> None:
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 def test_a_lesion_gets_an_answer_with_bars_heatmap_and_shares(
     browser: Any, server: Any, lesion: Path, width: int, scheme: str
 ) -> None:
@@ -112,7 +115,47 @@ def test_a_lesion_gets_an_answer_with_bars_heatmap_and_shares(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(DRAWN)
     picture(os.environ.get("DERMAFUSE_SCREENSHOTS", ""), f"{scheme}-{width}", page)
+    assert violations(page) == []
     assert visit.wrong == []
+    visit.context.close()
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds wrong for people who see, hear or move otherwise."""
+    return [f"{found['id']}: {found['nodes'][0]['html']}" for found in Axe().run(page).response["violations"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_description_of_the_api_reads_well_and_loads_nothing_from_elsewhere(
+    browser: Any, server: Any, scheme: str
+) -> None:
+    visit = Visit(browser, server.port, viewport={"width": 360, "height": 800}, color_scheme=scheme)
+    visit.page.goto(f"http://127.0.0.1:{server.port}/docs")
+    visit.page.wait_for_selector("#routes section")
+    assert "POST /v1/predict:batch" in visit.text("#routes")
+    assert violations(visit.page) == []
+    assert visit.wrong == []
+    visit.context.close()
+
+
+def test_an_answer_can_be_kept_with_what_was_given_and_without_the_image(
+    browser: Any, server: Any, lesion: Path, tmp_path: Path
+) -> None:
+    visit = Visit(browser, server.port)
+    visit.page.fill("[name=age]", "61")
+    visit.choose(lesion)
+    visit.page.wait_for_selector("#bars li")
+    with visit.page.expect_download() as kept:
+        visit.page.click("#save")
+    kept.value.save_as(tmp_path / "kept.json")
+    told = json.loads((tmp_path / "kept.json").read_text())
+    assert told["given"] == {"age": "61"}
+    assert sum(told["probabilities"].values()) == pytest.approx(1)
+    assert told["model"]["digest"]
+    assert "lesion" not in (tmp_path / "kept.json").read_text().replace("vascular lesion", "")
+    visit.page.emulate_media(media="print")
+    assert visit.page.is_visible("#bars")
+    assert not visit.page.is_visible("#drop")
     visit.context.close()
 
 

@@ -21,23 +21,26 @@ function bodyOf(operation) {
       property.type ?? "",
       property.description ?? property.items?.description ?? "",
     ]);
-    const title = element("h4", `Body: ${media}`);
+    const title = element("h3", `Body: ${media}`);
     return rows.length ? [title, table(["part", "type", "what"], rows)] : [title];
   });
 }
 
 function routeOf(path, method, operation) {
-  const parts = [element("h3", `${method.toUpperCase()} ${path}`), element("p", operation.description || operation.summary)];
+  const parts = [element("h2", `${method.toUpperCase()} ${path}`), element("p", operation.description || operation.summary)];
   const parameters = (operation.parameters ?? []).map((p) => [p.name, p.in, String(p.schema?.default ?? "")]);
-  if (parameters.length) parts.push(element("h4", "Parameters"), table(["name", "in", "default"], parameters));
+  if (parameters.length) parts.push(element("h3", "Parameters"), table(["name", "in", "default"], parameters));
   parts.push(...bodyOf(operation));
   const answers = Object.entries(operation.responses ?? {}).map(([status, r]) => [
     status,
     r.description,
     Object.keys(r.content ?? {}).join(", "),
   ]);
-  parts.push(element("h4", "Answers"), table(["status", "what", "as"], answers));
-  return element("section", "", ...parts);
+  parts.push(element("h3", "Answers"), table(["status", "what", "as"], answers));
+  const section = element("section", "", ...parts);
+  section.tabIndex = 0; // its tables may be wider than a phone, and then it scrolls
+  section.setAttribute("aria-label", `${method.toUpperCase()} ${path}`);
+  return section;
 }
 
 const place = document.getElementById("routes");

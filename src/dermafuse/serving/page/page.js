@@ -3,7 +3,7 @@
 import { texts } from "./texts.js";
 
 const at = (id) => document.getElementById(id);
-const state = { file: null, model: null, key: "", turn: 0, address: "", answer: null, timer: 0 };
+const state = { file: null, model: null, key: "", turn: 0, address: "", answer: null, given: {}, timer: 0 };
 
 for (const place of document.querySelectorAll("[data-text]")) place.textContent = texts[place.dataset.text];
 
@@ -156,7 +156,8 @@ async function predict() {
   }
   try {
     const options = { method: "POST", body: form, signal: running.signal };
-    show(await (await ask("/v1/predict?explain=true", options)).json());
+    const given = Object.fromEntries([...form].filter(([name]) => name !== "image"));
+    show(await (await ask("/v1/predict?explain=true", options)).json(), given);
   } catch (error) {
     if (error instanceof Refused) at("result").hidden = true; // an old answer must not stand beside another image
     failed(error, predict);
@@ -165,8 +166,9 @@ async function predict() {
 
 // ---- the answer
 
-function show(answer) {
+function show(answer, given) {
   state.answer = answer;
+  state.given = given;
   const names = Object.fromEntries(state.model.labels.map((label) => [label.code, label.name]));
   at("result").hidden = false;
   at("status").textContent = texts.answered;
@@ -301,6 +303,16 @@ at("fields").addEventListener("input", () => {
   state.turn = setTimeout(predict, 150);
 });
 at("opacity").addEventListener("input", () => (at("heat").style.opacity = at("opacity").value / 100));
+at("save").addEventListener("click", () => {
+  const { explanation, ...answer } = state.answer;
+  const kept = { asked: new Date().toISOString(), given: state.given, ...answer, explanation };
+  const link = make("a");
+  link.href = URL.createObjectURL(new Blob([JSON.stringify(kept, null, 2)], { type: "application/json" }));
+  link.download = "dermafuse-answer.json";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+});
+at("print").addEventListener("click", () => window.print());
 at("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   state.key = at("key").value.trim();

@@ -33,6 +33,8 @@ export const languages = {
     precision: "Explanations are computed with more digits than the answer above, so the last figure may differ.",
     image: "image",
     points: (value) => `${value} pt`,
+    save: "Save as JSON",
+    print: "Print, or save as PDF",
     modelTitle: "The model",
     modelLine: (name, digest, released) => `${name}${released ? ", released with dermafuse" : ""} (digest ${digest}).`,
     card: "Model card: what it was trained on, how well it does, what it does not know",
