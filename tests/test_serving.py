@@ -305,6 +305,35 @@ def test_what_takes_longer_than_the_limit_is_503_and_keeps_its_place_until_it_en
         wait_until(lambda: serving.pool.admitted == 0)
 
 
+def test_what_has_waited_too_long_is_never_computed(predictor: Predictor) -> None:
+    serving, made = client_of(predictor, workers=1, queue=2, seconds=0.4)
+    go = threading.Event()
+    computed: list[int] = []
+    with made as client:
+        wait_until(lambda: serving.warm)
+
+        def slow(*_: Any) -> Any:
+            computed.append(1)
+            go.wait(10)
+
+        serving.model.predict = slow  # type: ignore[method-assign]
+        answers: list[int] = []
+
+        def ask() -> None:
+            answers.append(client.post("/v1/predict", files={"image": png()}).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert answers == [503, 503, 503]
+        assert serving.pool.admitted == 1  # the one that runs; those that waited have given their places back
+        go.set()
+        wait_until(lambda: serving.pool.admitted == 0)
+        assert computed == [1]
+
+
 def wait_until(true: Any) -> None:
     end = time.monotonic() + 10
     while not true():
@@ -545,6 +574,7 @@ HOSTILE: list[Any] = [
     {"inputs": [{**IMAGE, "data": ["not base64!"]}]},
     {"inputs": [{**IMAGE, "data": [7]}]},
     {"inputs": [{**IMAGE, "data": [["a"], "b"]}]},
+    {"inputs": [{**IMAGE, "data": [[[[[[[[[["a"]]]]]]]]]]}]},
     {"inputs": [{**IMAGE, "parameters": {"binary_data_size": 10}}]},
     {"inputs": [{**IMAGE, "parameters": 5}]},
     {"inputs": [IMAGE, IMAGE]},

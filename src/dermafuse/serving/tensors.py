@@ -27,6 +27,7 @@ _TYPES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _MAX_INPUTS: Final = 100
 _LARGEST_SIDE: Final = 2**31
+_MAX_RANK: Final = 8
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def _inputs(entries: Any, binary: bytes) -> dict[str, Tensor]:
             raise _bad("an input has no name, or two have the same")
         if not isinstance(datatype, str) or (datatype != "BYTES" and datatype not in _TYPES):
             raise _bad("an input has no datatype of the protocol")
-        if not isinstance(shape, list) or not 1 <= len(shape) <= 8 or not all(_is_size(side) for side in shape):
-            raise _bad("an input has no shape of 1 to 8 whole numbers")
+        if not isinstance(shape, list) or not 1 <= len(shape) <= _MAX_RANK or not all(_is_size(side) for side in shape):
+            raise _bad(f"an input has no shape of 1 to {_MAX_RANK} whole numbers")
         size = _object(item.get("parameters", {}), "'parameters' of an input").get("binary_data_size")
         if size is None:
             values = _from_json(item.get("data"), datatype, tuple(shape), image=name == "image")
@@ -133,7 +134,9 @@ def _from_json(data: Any, datatype: str, shape: tuple[int, ...], *, image: bool)
     if not isinstance(data, list):
         raise _bad("an input has neither 'data' nor binary data")
     flat: list[Any] = data
-    while any(isinstance(value, list) for value in flat):  # nested rows are allowed
+    for _ in range(_MAX_RANK):  # nested rows are allowed
+        if not any(isinstance(value, list) for value in flat):
+            break
         if not all(isinstance(value, list) for value in flat):
             raise _bad("the data of an input is ragged")
         flat = [value for row in flat for value in row]
