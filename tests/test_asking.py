@@ -394,3 +394,10 @@ def test_a_misspelt_verb_or_option_is_answered_with_the_nearest(say: Said, words
 def test_the_beginning_of_an_option_is_still_enough(say: Said) -> None:
     status, _, err = say("predict", "RUN", "lesion.png", "--local", "back", "--js")
     assert status == 0, err
+
+
+def test_a_table_that_is_not_there_is_the_first_cause_named(say: Said) -> None:
+    for words in (("--out", "o.csv"), ()):
+        status, _, err = say("predict", "RUN", "--csv", "nothere.csv", *words)
+        assert status == 2
+        assert "nothere.csv does not exist" in err

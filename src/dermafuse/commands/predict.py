@@ -12,6 +12,7 @@ from typing import Any
 from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, DermafuseError
+from dermafuse.files import nearest_path
 from dermafuse.printable import csv_line, plain
 
 
@@ -75,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _check_arguments(arguments: argparse.Namespace, images: list[Path], metadata: dict[str, str]) -> None:
     if (arguments.csv is None) == (not images):
         raise ConfigError("Name images to predict, or one table with --csv (not both).")
+    if arguments.csv is not None and not arguments.csv.exists():
+        raise ConfigError(f"The table {arguments.csv} does not exist; check the path.{nearest_path(arguments.csv)}")
     if arguments.csv is not None and arguments.out is None:
         raise ConfigError("Add --out FILE (.csv, .jsonl or .parquet) for the predictions of --csv.")
     if arguments.csv is not None and metadata:
