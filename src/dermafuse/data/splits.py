@@ -157,7 +157,7 @@ def refuse_one_class(records: Records) -> None:
     shown = [code for code, count in records.counts().items() if count]
     if len(shown) == 1:
         raise DataError(
-            f"Whatever is in {records.root} ({len(records):,} image(s)) shows '{shown[0]}', and a model learns nothing from one "
+            f"All {len(records):,} images of {records.root} show '{shown[0]}', and a model learns nothing from one "
             "class; add images of another class."
         )
 
