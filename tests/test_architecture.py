@@ -14,13 +14,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "dermafuse"
 #: Each room with the rooms it may import, as in docs/architecture.md.
 ALLOWED = {
     "data": {"data"},
-    "models": {"models", "data"},
+    "models": {"models", "data", "network"},
+    "network": {"network"},
     "runtime": {"runtime", "data"},
     "evaluation": {"evaluation", "runtime", "data"},
     "serving": {"serving", "runtime", "data", "evaluation"},
     "training": {"training", "evaluation", "runtime", "models", "data"},
 }
-LIGHT_ROOMS = ("data", "runtime", "evaluation", "serving")
+LIGHT_ROOMS = ("network", "data", "runtime", "evaluation", "serving")
 
 
 def imported(path: Path) -> set[str]:
@@ -80,7 +81,7 @@ try:
     dermafuse.cli.main(["--help"])
 except SystemExit:
     pass
-heavy = ("tensorflow", "keras", "openvino", "pandas", "numpy", "sklearn", "pydantic", "rich")
+heavy = ("tensorflow", "keras", "openvino", "pandas", "numpy", "sklearn", "pydantic", "rich", "httpx")
 print([name for name in heavy if name in sys.modules])
 """
     assert run(code).splitlines()[-1] == "[]"

@@ -22,9 +22,10 @@ from keras.src.backend import config as keras_config
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
 from dermafuse.errors import ConfigError, WeightsError
-from dermafuse.models import download, keras_weights, specs, weights
+from dermafuse.models import keras_weights, specs, weights
 from dermafuse.models.backbones import build_backbone
 from dermafuse.models.specs import SPECS, spec
+from dermafuse.network import sign_of_life
 
 SIZE = 64
 MEAN = np.array(spec("efficientnet_b1").normalisation.mean, np.float32)
@@ -199,7 +200,7 @@ def test_no_weights_and_no_network_names_the_three_ways_out_and_is_quick(
 
 def test_a_network_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras_weights, "NETWORK_SECONDS", 0.3)
-    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *_, **__: time.sleep(30))
+    monkeypatch.setattr(sign_of_life.urllib.request, "urlopen", lambda *_, **__: time.sleep(30))
     with pytest.raises(WeightsError, match="no answer within"):
         published_b1()
 

@@ -16,6 +16,7 @@ from dermafuse.commands import (
     evaluate,
     explain,
     export,
+    fetch,
     init,
     predict,
     release,
@@ -29,7 +30,7 @@ from dermafuse.endings import Terminated, drop_stdout, outside_fault, signals_as
 from dermafuse.errors import DermafuseError
 from dermafuse.printable import plain, usable_streams
 
-VERBS = (init, check, train, evaluate, compare, report, predict, explain, serve, export, release, cache, demo)
+VERBS = (fetch, init, check, train, evaluate, compare, report, predict, explain, serve, export, release, cache, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

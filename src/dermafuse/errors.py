@@ -30,6 +30,10 @@ class OutputError(DermafuseError):
     """The place to write to is not usable: exists already, read-only, or the disk is full."""
 
 
+class NetworkError(DermafuseError):
+    """Something could not be fetched: no connection, a server that refuses, or bytes that are not the published."""
+
+
 class BundleError(DermafuseError):
     """A model bundle is incomplete, altered, newer than this version, or not a bundle."""
 

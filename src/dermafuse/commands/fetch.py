@@ -1,0 +1,62 @@
+"""``dermafuse fetch NAME --to DATA``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser(
+        "fetch",
+        parents=[common],
+        help="download a published data set, checked and resumable",
+        description="Download a published data set from its own source, check sizes, checksums and counts, and unpack "
+        "it. What was interrupted goes on where it ended when the same command is given again.",
+        closing=_data_sets,
+        examples=(
+            ("dermafuse fetch ham10000 --to HAM10000", "shows the licence; nothing is fetched yet"),
+            (
+                "dermafuse fetch ham10000 --to HAM10000 --accept-licence",
+                "about 3 GB, half as much again while it unpacks",
+            ),
+            ("dermafuse fetch ham10000 --to HAM10000 --source kaggle --accept-licence", "with your own Kaggle token"),
+        ),
+    )
+    verb.add_argument("name", metavar="NAME", help="of the data set; listed below")
+    verb.add_argument("--to", metavar="DATA", type=Path, required=True, help="folder to put it in, made where missing")
+    verb.add_argument("--source", metavar="SOURCE", help="where from: dataverse, isic, kaggle, mendeley (see below)")
+    verb.add_argument("--accept-licence", action="store_true", help="you have read the licence and accept it")
+    verb.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fetch, and say what is there now."""
+    from dermafuse.network.catalogue import find
+    from dermafuse.network.fetch import fetch
+    from dermafuse.printable import plain
+    from dermafuse.progress import Terminal
+
+    counts = fetch(
+        find(arguments.name),
+        arguments.to,
+        Terminal(),
+        source=arguments.source,
+        accepted=arguments.accept_licence,
+    )
+    said = ", ".join(f"{number:,} {what}" for what, number in counts.items())
+    print(plain(f"{arguments.name} is in {arguments.to}: {said}."))
+    print(plain(f"Its licence is in LICENCE-{arguments.name}.txt. Next: dermafuse check {arguments.to}"))
+    return 0
+
+
+def _data_sets() -> str:
+    from dermafuse.network.catalogue import read_catalogue
+
+    lines = ["data sets:"]
+    for name, data_set in read_catalogue().items():
+        sources = ", ".join(source.name for source in data_set.sources)
+        lines += [f"  {name} (--source {sources})", f"      {data_set.title}. {data_set.licence}"]
+    return "\n".join([*lines, ""])
