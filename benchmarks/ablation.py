@@ -25,7 +25,8 @@ from dermafuse.data.splits import make_folds
 from dermafuse.diagnoses import CODES
 from dermafuse.evaluation.intervals import paired_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
-from dermafuse.evaluation.prediction_rows import Rows, read_rows
+from dermafuse.evaluation.prediction_rows import read_rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.robustness import queries
 from dermafuse.training.config import resolve
 
@@ -139,12 +140,12 @@ def train(arguments: argparse.Namespace, name: str, settings: tuple[str, ...]) -
     return out
 
 
-def validation_rows(run: Path) -> Rows:
+def validation_rows(run: Path) -> Scored:
     """Return the validation predictions of a RUN."""
     return read_rows(run / "predictions.csv", CODES)["validation"]
 
 
-def used(name: str, base: Path, data: str) -> Rows:
+def used(name: str, base: Path, data: str) -> Scored:
     """Return the validation predictions of the base's model under one of ``USES``."""
     rows = validation_rows(base)
     if name == USES[0]:
@@ -161,13 +162,13 @@ def used(name: str, base: Path, data: str) -> Rows:
     )
 
 
-def figures(rows: Rows) -> dict[str, float]:
+def figures(rows: Scored) -> dict[str, float]:
     """Return the figures of some predictions."""
     block = evaluate_predictions(rows.true, rows.probabilities, rows.classes, predicted=rows.predicted)
     return {figure: block[figure] for figure in FIGURES}
 
 
-def row(name: str, mine: Rows, theirs: Rows, seed: int) -> str:
+def row(name: str, mine: Scored, theirs: Scored, seed: int) -> str:
     """Return a line of the table."""
     mine = mine.take(pd.Index(mine.image_id).get_indexer(pd.Index(theirs.image_id)))
     found = paired_bootstrap(

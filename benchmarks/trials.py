@@ -21,7 +21,8 @@ import dermafuse
 from ablation import row, train, training_lesions, validation_rows
 from dermafuse.data.readers import read_dataset
 from dermafuse.evaluation.explanation_quality import find_masks, load_mask
-from dermafuse.evaluation.prediction_rows import Rows, read_rows
+from dermafuse.evaluation.prediction_rows import read_rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.robustness import queries
 from dermafuse.runs import read_metrics
 from dermafuse.runtime.temperature import apply, fit_temperature
@@ -69,7 +70,7 @@ def main() -> None:
             print(line(name, validation_rows(run), theirs, areas, run, arguments.seed), flush=True)
 
 
-def line(name: str, mine: Rows, theirs: Rows, areas: np.ndarray, run: Path | None, seed: int) -> str:
+def line(name: str, mine: Scored, theirs: Scored, areas: np.ndarray, run: Path | None, seed: int) -> str:
     """Return a line of the table; ``areas`` belong to the rows of ``theirs``."""
     mine = mine.take(pd.Index(mine.image_id).get_indexer(pd.Index(theirs.image_id)))
     melanoma = mine.classes.index("mel")
@@ -83,7 +84,7 @@ def line(name: str, mine: Rows, theirs: Rows, areas: np.ndarray, run: Path | Non
     return f"{row(name, mine, theirs, seed)} {' | '.join(cells)} |"
 
 
-def eight_views(run: Path, data: str) -> Rows:
+def eight_views(run: Path, data: str) -> Scored:
     """Return the validation rows of a RUN, averaged over eight views, with temperature and offsets fitted to that."""
     records = read_dataset(Path(data))
     model = dermafuse.load(run, mode="throughput")

@@ -13,7 +13,7 @@ import dermafuse
 from dermafuse.cli import main
 from dermafuse.data.readers import read_dataset
 from dermafuse.errors import DataError
-from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Silent
 from dermafuse.runtime.bundle import read_bundle
@@ -97,10 +97,10 @@ def test_finished_members_are_kept_when_an_interrupted_run_goes_on(synthetic: Pa
     assert len(read_bundle(out).models) == 2
 
 
-def rows(ids: list[str], probabilities: list[list[float]]) -> Rows:
+def rows(ids: list[str], probabilities: list[list[float]]) -> Scored:
     count = len(ids)
     names = np.array(ids, object)
-    return Rows(
+    return Scored(
         LabelSet.of(("mel", "nv")), names, names, np.zeros(count, np.int64), np.zeros(count, np.int64),
         np.array(probabilities), np.zeros(count, np.int64),
     )  # fmt: skip

@@ -25,7 +25,7 @@ from dermafuse.evaluation.figures.tables import confusion, forest, malignant_poi
 from dermafuse.evaluation.metric_table import metric_at
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.operating_points import operating_points
-from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.subgroups import subgroup_report
 from dermafuse.labels import HAM10000
 from tiny_run import tiny_probabilities
@@ -33,15 +33,15 @@ from tiny_run import tiny_probabilities
 LABELS = np.random.default_rng(5).integers(0, 7, 240)
 
 
-def some_rows(labels: np.ndarray = LABELS, seed: int = 1) -> Rows:
+def some_rows(labels: np.ndarray = LABELS, seed: int = 1) -> Scored:
     probabilities = tiny_probabilities(labels, 7, seed=seed, skill=1.5)
     names = np.array([f"i{number}" for number in range(len(labels))], dtype=object)
-    return Rows(
+    return Scored(
         HAM10000, names, names, labels, probabilities.argmax(axis=1), probabilities, np.zeros(len(labels), np.int64)
     )
 
 
-def block_of(rows: Rows) -> dict[str, object]:
+def block_of(rows: Scored) -> dict[str, object]:
     block = evaluate_predictions(rows.true, rows.probabilities, rows.classes)
     block["calibration"] = {"after": calibration_report(rows.true, rows.probabilities, rows.classes), "before": None}
     return block

@@ -15,7 +15,7 @@ import pytest
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.intervals import cluster_bootstrap, paired_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
-from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.subgroups import subgroup_report
 from dermafuse.labels import HAM10000, LabelSet
 
@@ -28,7 +28,7 @@ SETS = {
 }
 
 
-def made_up(labels: LabelSet, seed: int, n: int = 260, skill: float = 1.6) -> Rows:
+def made_up(labels: LabelSet, seed: int, n: int = 260, skill: float = 1.6) -> Scored:
     """Return fixed predictions: classes of falling frequency, some lesions with two images, skewed decisions."""
     rng = np.random.default_rng(seed)
     k = len(labels)
@@ -41,10 +41,10 @@ def made_up(labels: LabelSet, seed: int, n: int = 260, skill: float = 1.6) -> Ro
     lesions = np.array([f"lesion-{number // 3 * 2 + min(number % 3, 1)}" for number in range(n)], dtype=object)
     images = np.array([f"image-{number:04}" for number in range(n)], dtype=object)
     predicted = (np.log(probabilities) + np.linspace(0, 0.4, k)).argmax(axis=1)
-    return Rows(labels, images, lesions, true, predicted, probabilities, np.zeros(n, np.int64))
+    return Scored(labels, images, lesions, true, predicted, probabilities, np.zeros(n, np.int64))
 
 
-def made_up_metrics(labels: LabelSet) -> tuple[dict[str, Any], Rows, Rows]:
+def made_up_metrics(labels: LabelSet) -> tuple[dict[str, Any], Scored, Scored]:
     """Return the content of a ``metrics.json`` of `made_up` rows, those rows, and another model's."""
     rows, tuning = made_up(labels, 1), made_up(labels, 2)
     worse = made_up(labels, 1, skill=0.9)

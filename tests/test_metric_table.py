@@ -139,7 +139,9 @@ def test_a_metric_added_to_the_table_is_everywhere(monkeypatch: pytest.MonkeyPat
     for folder in folders:
         folder.mkdir()
         (folder / "metrics.json").write_text(json.dumps({**part, "leakage": sums}))
-    table = pd.DataFrame({"lesion_id": rows.lesion_id, "true": np.array(rows.classes)[rows.true]})
+    table = pd.DataFrame(
+        {"image_id": rows.image_id, "lesion_id": rows.lesion_id, "true": np.array(rows.classes)[rows.true]}
+    )
     table["predicted"] = np.array(rows.classes)[rows.predicted]
     table[[f"p_{code}" for code in rows.classes]] = rows.probabilities
     joint = joint_metrics(folders, table, resolve("seed"))

@@ -16,7 +16,8 @@ import pandas as pd
 
 from dermafuse.errors import DataError
 from dermafuse.evaluation.metrics import labels_of, reported_split
-from dermafuse.evaluation.prediction_rows import Rows, read_predictions, rows_of_table
+from dermafuse.evaluation.prediction_rows import read_predictions, rows_of_table
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.files import existing_folder
 from dermafuse.labels import LabelSet
 
@@ -110,7 +111,7 @@ class RunFolder:
         return read_predictions(self.path / PREDICTIONS)
 
     @cached_property
-    def rows(self) -> dict[str, Rows]:
+    def rows(self) -> dict[str, Scored]:
         """The predictions as checked arrays, by split (``validation``, ``tuning``, ``test``), in the file's order.
 
         Raises:
@@ -120,7 +121,7 @@ class RunFolder:
         return rows_of_table(self.predictions, labels, str(self.path / PREDICTIONS))
 
     @property
-    def reported_rows(self) -> Rows:
+    def reported_rows(self) -> Scored:
         """The predictions that the metrics are about.
 
         Raises:

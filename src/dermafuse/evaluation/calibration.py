@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dermafuse.errors import DataError
-from dermafuse.evaluation.predictions import FloatArray, IntArray, Predictions, check_predictions
+from dermafuse.evaluation.predictions import FloatArray, IntArray, Scored, check_predictions
 from dermafuse.labels import Classes
 
 #: Bins of equal mass; 15 as in Guo et al. 2017.
@@ -104,14 +104,14 @@ def wilson_interval(hits: float, n: float) -> list[float]:
     return [max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))]
 
 
-def log_losses(rows: Predictions) -> FloatArray:
+def log_losses(rows: Scored) -> FloatArray:
     """Return (n,) ``-log p(true)`` in nats; probabilities are kept above the float64 epsilon (2.2e-16)."""
     of_true = rows.probabilities[np.arange(len(rows)), rows.true]
     losses: FloatArray = -np.log(np.clip(of_true, np.finfo(np.float64).eps, 1.0))
     return losses
 
 
-def brier_scores(rows: Predictions) -> FloatArray:
+def brier_scores(rows: Scored) -> FloatArray:
     """Return (n,) ``sum_c (p_c - [true = c])**2``, 0..2."""
     errors = rows.probabilities.copy()
     errors[np.arange(len(rows)), rows.true] -= 1
@@ -119,7 +119,7 @@ def brier_scores(rows: Predictions) -> FloatArray:
     return scores
 
 
-def overconfidences(rows: Predictions) -> FloatArray:
+def overconfidences(rows: Scored) -> FloatArray:
     """Return (n,) the largest probability minus whether that class is the true one, -1..1."""
     right = rows.probabilities.argmax(axis=1) == rows.true
     gaps: FloatArray = rows.probabilities.max(axis=1) - right

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from dermafuse.errors import DataError, examples
-from dermafuse.evaluation.intervals import paired_bootstrap
-from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.intervals import paired
+from dermafuse.evaluation.metrics import block_of
 from dermafuse.evaluation.paired_tests import delong, holm, mcnemar
-from dermafuse.evaluation.prediction_rows import Rows, read_rows
+from dermafuse.evaluation.prediction_rows import read_rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.files import nearest_path
 from dermafuse.runs import RunFolder
 
@@ -28,7 +29,7 @@ class Judged:
 
     name: str
     path: Path
-    rows: Rows
+    rows: Scored
 
 
 def read_judged(path: Path) -> Judged:
@@ -92,9 +93,7 @@ def compare(judged: Sequence[Judged], *, replicates: int = 2000, seed: int = 0) 
     _correct_family([test for entry in compared for test in entry["delong"].values()])
     return {
         "base": base.name,
-        "base_metrics": evaluate_predictions(
-            base.rows.true, base.rows.probabilities, base.rows.labels, predicted=base.rows.predicted
-        ),
+        "base_metrics": block_of(base.rows),
         "images": len(base.rows),
         "lesions": base.rows.lesions,
         "classes": list(base.rows.classes),
@@ -102,7 +101,7 @@ def compare(judged: Sequence[Judged], *, replicates: int = 2000, seed: int = 0) 
     }
 
 
-def aligned(base: Judged, other: Judged) -> Rows:
+def aligned(base: Judged, other: Judged) -> Scored:
     """Return the rows of ``other`` with the classes in the order of ``base``.
 
     Raises:
@@ -136,7 +135,7 @@ def aligned(base: Judged, other: Judged) -> Rows:
     return b
 
 
-def changed_images(base: Rows, other: Rows) -> pd.DataFrame:
+def changed_images(base: Scored, other: Scored) -> pd.DataFrame:
     """Return the images whose decision changed, of `aligned` rows.
 
     Columns: ``change`` (see `CHANGES`), ``image_id``, ``lesion_id``, ``true``, ``base`` and ``other`` (decisions),
@@ -171,25 +170,15 @@ def _classes_of(path: Path) -> tuple[str, ...]:
     return tuple(name.removeprefix("p_") for name in header if name.startswith("p_"))
 
 
-def _compared(base: Rows, name: str, other: Rows, replicates: int, seed: int) -> dict[str, Any]:
-    differences = paired_bootstrap(
-        base.true,
-        other.probabilities,
-        base.probabilities,
-        base.lesion_id,
-        base.labels,
-        replicates=replicates,
-        seed=seed,
-        predicted_a=other.predicted,
-        predicted_b=base.predicted,
-    )
+def _compared(base: Scored, name: str, other: Scored, replicates: int, seed: int) -> dict[str, Any]:
+    differences = paired(other, base, replicates=replicates, seed=seed)
     for leaf in leaves(differences):
         low, high = leaf["low"], leaf["high"]
         leaf["holds_zero"] = None if low is None or high is None else bool(low <= 0.0 <= high)
     counts = changed_images(base, other)["change"].value_counts()
     return {
         "name": name,
-        "metrics": evaluate_predictions(base.true, other.probabilities, base.labels, predicted=other.predicted),
+        "metrics": block_of(other),
         "differences": differences,
         "mcnemar": mcnemar(base.predicted == base.true, other.predicted == base.true),
         "delong": {

@@ -20,7 +20,7 @@ from dermafuse.evaluation.enough import TEMPERATURE, least_for_level
 from dermafuse.evaluation.metrics import labels_of, reported_split
 from dermafuse.evaluation.model_findings import model_findings
 from dermafuse.evaluation.operating_points import operating_points
-from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.subgroups import age_bands, subgroup_report
 from dermafuse.runtime import temperature as scaling
 
@@ -30,10 +30,10 @@ _MAX_VALUES: Final = 20
 
 def enriched(
     metrics: Mapping[str, Any],
-    rows: Mapping[str, Rows],
+    rows: Mapping[str, Scored],
     records: Records | None,
     *,
-    choosing: Rows | None = None,
+    choosing: Scored | None = None,
     choosing_name: str = "tuning",
     temperature: float | None = None,
     seed: int = 0,
@@ -86,7 +86,7 @@ def class_codes(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     return labels_of(metrics).codes
 
 
-def match_records(rows: Rows, records: Records) -> pd.DataFrame:
+def match_records(rows: Scored, records: Records) -> pd.DataFrame:
     """Return the records of the rows, in their order.
 
     Raises:
@@ -119,7 +119,7 @@ def subgroup_columns(table: pd.DataFrame, records: Records) -> dict[str, npt.NDA
     return columns
 
 
-def _calibration(rows: Rows, temperature: float | None, notes: dict[str, str]) -> dict[str, Any]:
+def _calibration(rows: Scored, temperature: float | None, notes: dict[str, str]) -> dict[str, Any]:
     after = calibration_report(rows.true, rows.probabilities, rows.classes)
     before = None
     if temperature is None:
@@ -137,7 +137,7 @@ def _calibration(rows: Rows, temperature: float | None, notes: dict[str, str]) -
 
 
 def _points(
-    rows: Rows, chooser: Rows | None, name: str, notes: dict[str, str], seed: int
+    rows: Scored, chooser: Scored | None, name: str, notes: dict[str, str], seed: int
 ) -> list[dict[str, Any]] | None:
     if chooser is not None and not len(chooser):
         notes["operating_points"] = (
@@ -191,7 +191,7 @@ def _too_few(point: Mapping[str, Any], name: str) -> str:
 
 
 def _subgroups(
-    rows: Rows, records: Records | None, notes: dict[str, str], seed: int
+    rows: Scored, records: Records | None, notes: dict[str, str], seed: int
 ) -> dict[str, dict[str, dict[str, Any]]] | None:
     if records is None:
         notes["subgroups"] = "The data set was not at hand when this was computed; name it with --data."

@@ -16,10 +16,11 @@ from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError, OutputError, examples
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.evaluated_sets import flag_block, set_block
+from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.overlap import find_overlap
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import Sources, write_report
-from dermafuse.evaluation.unseen import measure_unseen, measured
+from dermafuse.evaluation.unseen import measure_unseen
 from dermafuse.files import check_output_folder, folder_atomic, sha256, write_atomic, write_json
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter, Silent
@@ -110,7 +111,7 @@ def evaluate_bundle(
         },
         "labels": labels.to_json(),
         "data": _describe(data, used, found),
-        "test": measured(rows["test"], seed),
+        "test": measure(rows["test"], seed=seed),
         "overlap": overlap.to_dict(),
     }
     if bundle.prediction_set is not None:

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from dermafuse.evaluation.calibration import wilson_interval
-from dermafuse.evaluation.prediction_rows import Rows
-from dermafuse.evaluation.predictions import BoolArray, check_groups
+from dermafuse.evaluation.predictions import BoolArray, Scored, check_groups
 from dermafuse.evaluation.resampling import count_groups, interval, resampled_weights
 from dermafuse.runtime.prediction import Prediction
 
 
-def set_block(rows: Rows, predictions: Sequence[Prediction], target: float, *, seed: int = 0) -> dict[str, Any]:
+def set_block(rows: Scored, predictions: Sequence[Prediction], target: float, *, seed: int = 0) -> dict[str, Any]:
     """Return how often the prediction sets held the true class.
 
     Args:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dermafuse.errors import DataError
 from dermafuse.evaluation.metric_table import metric_at
 from dermafuse.evaluation.metrics import nest
-from dermafuse.evaluation.predictions import FloatArray, check_groups, check_predictions
+from dermafuse.evaluation.predictions import FloatArray, Scored, check_groups, check_predictions
 from dermafuse.evaluation.resampling import ALPHA, count_groups, interval, resampled_weights
 from dermafuse.evaluation.weighted import Measures, WeightedMetrics, proportion_bases
 from dermafuse.labels import Classes
@@ -52,8 +52,13 @@ def cluster_bootstrap(
     Raises:
         DataError: unusable arrays, a missing lesion id, or too few replicates.
     """
-    rows = check_predictions(true, probabilities, classes, malignant=malignant, predicted=predicted)
-    codes = check_groups(groups, len(rows))
+    rows = check_predictions(true, probabilities, classes, malignant=malignant, predicted=predicted, groups=groups)
+    return intervals_of(rows, replicates=replicates, seed=seed)
+
+
+def intervals_of(rows: Scored, *, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Return the ``ci95`` block of some rows; see `cluster_bootstrap`."""
+    codes = check_groups(rows.lesion_id, len(rows))
     engine = WeightedMetrics(rows)
     found = _gather(engine.measure(weights) for weights in resampled_weights(codes, replicates, seed))
     trials = {path: count_groups(codes, mask) for path, mask in proportion_bases(rows).items()}
@@ -111,8 +116,15 @@ def paired_bootstrap(
     Raises:
         DataError: as :func:`cluster_bootstrap`.
     """
-    a = check_predictions(true, probabilities_a, classes, malignant=malignant, predicted=predicted_a)
-    b = check_predictions(true, probabilities_b, classes, malignant=malignant, predicted=predicted_b)
+    a, b = (
+        check_predictions(true, each, classes, malignant=malignant, predicted=decided, groups=groups)
+        for each, decided in ((probabilities_a, predicted_a), (probabilities_b, predicted_b))
+    )
+    return paired(a, b, replicates=replicates, seed=seed)
+
+
+def paired(a: Scored, b: Scored, *, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Return the differences A minus B of two models on the same images in the same order; see `paired_bootstrap`."""
     if len(a) != len(b):
         raise DataError(f"Model A has {len(a):,} rows and model B {len(b):,}; compare them on the same rows.")
     engines = WeightedMetrics(a), WeightedMetrics(b)
@@ -120,7 +132,7 @@ def paired_bootstrap(
     estimate = _difference(engines[0].measure(unit), engines[1].measure(unit))
     found = _gather(
         _difference(engines[0].measure(weights), engines[1].measure(weights))
-        for weights in resampled_weights(check_groups(groups, len(a)), replicates, seed)
+        for weights in resampled_weights(check_groups(a.lesion_id, len(a)), replicates, seed)
     )
     return nest(
         {
@@ -130,33 +142,17 @@ def paired_bootstrap(
     )
 
 
-def unpaired_bootstrap(
-    true_a: npt.ArrayLike,
-    probabilities_a: npt.ArrayLike,
-    groups_a: npt.ArrayLike | None,
-    true_b: npt.ArrayLike,
-    probabilities_b: npt.ArrayLike,
-    groups_b: npt.ArrayLike | None,
-    classes: Classes,
-    *,
-    replicates: int = 2000,
-    seed: int = 0,
-    predicted_a: npt.ArrayLike | None = None,
-    predicted_b: npt.ArrayLike | None = None,
-) -> dict[str, Any]:
+def unpaired(a: Scored, b: Scored, *, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Return the difference A minus B of every scalar metric for models judged on different rows.
 
     Each side is resampled by itself (two independent cluster bootstraps; Efron & Tibshirani 1993, section 8.3),
     so the interval is wider than a paired one: it holds the chance of which rows each side got, too.
 
     Args:
-        true_a: (n_a,) class indices of A's rows; ``true_b`` (n_b,) of B's.
-        probabilities_a: (n_a, k); ``probabilities_b`` (n_b, k).
-        groups_a: (n_a,) lesion ids, or ``None``; ``groups_b`` likewise.
-        classes: the label set, or the k codes.
+        a: what A says of its rows.
+        b: what B says of others, of the same classes.
         replicates: at least 40.
         seed: of A's resamples; B's are drawn with ``seed + 1``.
-        predicted_a: (n_a,) decisions of A, where not the largest probability; ``predicted_b`` (n_b,) of B.
 
     Returns:
         As :func:`paired_bootstrap`.
@@ -165,12 +161,9 @@ def unpaired_bootstrap(
         DataError: as :func:`cluster_bootstrap`.
     """
     sides = []
-    for offset, (true, probabilities, groups, predicted) in enumerate(
-        ((true_a, probabilities_a, groups_a, predicted_a), (true_b, probabilities_b, groups_b, predicted_b))
-    ):
-        rows = check_predictions(true, probabilities, classes, predicted=predicted)
+    for offset, rows in enumerate((a, b)):
         engine = WeightedMetrics(rows)
-        codes = check_groups(groups, len(rows))
+        codes = check_groups(rows.lesion_id, len(rows))
         found = _gather(engine.measure(weights) for weights in resampled_weights(codes, replicates, seed + offset))
         sides.append((engine.measure(np.ones((len(rows), 1))), found))
     (estimate_a, found_a), (estimate_b, found_b) = sides

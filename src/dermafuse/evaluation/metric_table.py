@@ -20,7 +20,7 @@ import numpy as np
 
 from dermafuse.evaluation.calibration import brier_scores, log_losses, overconfidences
 from dermafuse.evaluation.confusion import Confusion, mean_defined, ratio
-from dermafuse.evaluation.predictions import MALIGNANT, FloatArray, Predictions, in_top_two
+from dermafuse.evaluation.predictions import MALIGNANT, FloatArray, Scored, in_top_two
 from dermafuse.labels import LabelSet
 
 Place: TypeAlias = Literal[
@@ -80,7 +80,7 @@ class Metric:
     biased_upward: bool = False
     signed: bool = False
     of_decisions: Callable[[Confusion], FloatArray] | None = None
-    of_rows: Callable[[Predictions], FloatArray] | None = None
+    of_rows: Callable[[Scored], FloatArray] | None = None
     key: str = ""  # its flat key, ``malignant_auroc``; made of the path unless given
 
     def __post_init__(self) -> None:

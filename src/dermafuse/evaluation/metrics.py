@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dermafuse.errors import DataError
-from dermafuse.evaluation.predictions import Predictions, check_predictions
+from dermafuse.evaluation.predictions import Scored, check_predictions
 from dermafuse.evaluation.weighted import WeightedMetrics
 from dermafuse.labels import Classes, LabelSet
 
@@ -51,7 +51,11 @@ def evaluate_predictions(
     Raises:
         DataError: arrays that are not labels and probabilities of the same rows.
     """
-    rows = check_predictions(true, probabilities, classes, malignant=malignant, predicted=predicted)
+    return block_of(check_predictions(true, probabilities, classes, malignant=malignant, predicted=predicted))
+
+
+def block_of(rows: Scored) -> dict[str, Any]:
+    """Return every metric of some rows; see `evaluate_predictions`."""
     k = len(rows.classes)
     block: dict[str, Any] = {"n": len(rows)}
     support = np.bincount(rows.true, minlength=k)
@@ -93,7 +97,7 @@ def labels_of(metrics: Mapping[str, Any]) -> LabelSet:
     return LabelSet.of(tuple(metrics[reported_split(metrics)]["per_class"]))
 
 
-def estimates(rows: Predictions) -> dict[tuple[str, ...], float | None]:
+def estimates(rows: Scored) -> dict[tuple[str, ...], float | None]:
     """Return every scalar metric by its path, e.g. ``("per_class", "mel", "recall")``; None if undefined."""
     found = WeightedMetrics(rows).measure(np.ones((len(rows), 1)))
     return {path: number(float(values[0])) for path, values in found.items()}

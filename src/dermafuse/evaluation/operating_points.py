@@ -186,7 +186,7 @@ def operating_points(
 
     Returns:
         One record for each of the critical class (by its code) and "malignant", as far as ``classes`` names them
-        (`Predictions.targets`), and each of
+        (`Scored.targets`), and each of
         sensitivity 0.90, 0.95 and specificity 0.90: ``target``, ``rule``, ``level``, ``threshold``,
         ``chosen_on`` {n, positives, lesions, sensitivity, specificity} and the keys of :func:`apply_threshold`; there
         ``lesions`` are those of the positives (for a specificity: negatives). Where they are fewer than

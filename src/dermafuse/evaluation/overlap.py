@@ -12,8 +12,7 @@ import numpy as np
 from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.errors import DermafuseError
-from dermafuse.evaluation.prediction_rows import Rows
-from dermafuse.evaluation.predictions import BoolArray
+from dermafuse.evaluation.predictions import BoolArray, Scored
 from dermafuse.runs import RunFolder
 
 #: Pairs of files compared to tell whether generated data sets with the same ids are the same.
@@ -44,7 +43,7 @@ class Overlap:
     tuning: BoolArray
     validation: BoolArray
     chose: BoolArray
-    choosing: Rows | None = None
+    choosing: Scored | None = None
     choosing_name: str = "tuning"
 
     @property
@@ -137,7 +136,7 @@ def _training_set(run: RunFolder) -> tuple[Records | None, str]:
     return records.subset(~ids.isin({image for part in held for image in part.image_id}).to_numpy(bool)), ""
 
 
-def _chose(run: RunFolder) -> list[Rows]:
+def _chose(run: RunFolder) -> list[Scored]:
     """Return the rows of a RUN that had a say in its epoch, temperature or decision."""
     said = run.metrics.get("training") or {}
     watched = said.get("early_stopping_rows") == "validation" and said.get("monitor") != "last"
@@ -146,8 +145,8 @@ def _chose(run: RunFolder) -> list[Rows]:
 
 
 def _choosing(
-    rows: Mapping[str, Rows], classes: tuple[str, ...], images: set[Any], lesions: set[Any]
-) -> tuple[Rows | None, str]:
+    rows: Mapping[str, Scored], classes: tuple[str, ...], images: set[Any], lesions: set[Any]
+) -> tuple[Scored | None, str]:
     name = "tuning" if "tuning" in rows else "validation"
     part = rows.get(name)
     if part is None or part.classes != classes:

@@ -2,74 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.errors import DataError, examples
-from dermafuse.evaluation.predictions import BoolArray, FloatArray, IntArray, Predictions, check_predictions
-from dermafuse.labels import Classes, LabelSet, as_labels
-
-Names = npt.NDArray[np.object_]
+from dermafuse.evaluation.predictions import Scored, check_predictions
+from dermafuse.labels import Classes, as_labels
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The predictions of one split.
-
-    Attributes:
-        labels: of the k classes, in the order of the columns of ``probabilities``.
-        image_id: (n,) text.
-        lesion_id: (n,) text; the image's own id where no lesion was named.
-        true: (n,) int64, 0..k-1.
-        predicted: (n,) int64: the decision (not always the largest probability).
-        probabilities: (n, k) float64, rows summing to 1.
-        fold: (n,) int64, 1..K in a cross-validation; 0 otherwise.
-    """
-
-    labels: LabelSet
-    image_id: Names
-    lesion_id: Names
-    true: IntArray
-    predicted: IntArray
-    probabilities: FloatArray
-    fold: IntArray
-
-    def __len__(self) -> int:
-        return len(self.true)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The k codes."""
-        return self.labels.codes
-
-    @property
-    def scored(self) -> Predictions:
-        """The rows as metrics take them."""
-        return Predictions(self.true, self.probabilities, self.predicted, self.labels)
-
-    def take(self, rows: BoolArray | IntArray) -> Rows:
-        """Return some of the rows, by mask or index."""
-        return Rows(
-            self.labels,
-            self.image_id[rows],
-            self.lesion_id[rows],
-            self.true[rows],
-            self.predicted[rows],
-            self.probabilities[rows],
-            self.fold[rows],
-        )
-
-    @property
-    def lesions(self) -> int:
-        """How many lesions the rows show."""
-        return len(set(self.lesion_id))
-
-
-def read_rows(path: Path, classes: Classes) -> dict[str, Rows]:
+def read_rows(path: Path, classes: Classes) -> dict[str, Scored]:
     """Read ``predictions.csv``; return its rows by split (``validation``, ``tuning``, ``test``), in file order.
 
     Raises:
@@ -92,7 +35,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} cannot be read as a table ({error}); restore it or repeat the run.") from error
 
 
-def rows_of_table(table: pd.DataFrame, classes: Classes, name: str = "predictions") -> dict[str, Rows]:
+def rows_of_table(table: pd.DataFrame, classes: Classes, name: str = "predictions") -> dict[str, Scored]:
     """Return the rows of a predictions table by split; see `read_rows`."""
     labels = as_labels(classes)
     wanted = ["image_id", "lesion_id", "split", "true", "predicted", *(f"p_{code}" for code in labels.codes)]
@@ -116,7 +59,7 @@ def rows_of_table(table: pd.DataFrame, classes: Classes, name: str = "prediction
     images = table["image_id"].to_numpy(object)
     lesions = table["lesion_id"].to_numpy(object)
     fold = table["fold"].to_numpy(np.int64) if "fold" in table.columns else np.zeros(len(table), np.int64)
-    whole = Rows(
+    whole = Scored(
         labels,
         images,
         np.where(lesions == "", images, lesions),

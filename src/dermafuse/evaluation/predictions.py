@@ -15,6 +15,7 @@ from dermafuse.labels import Classes, LabelSet, as_labels
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.object_]
 
 #: How far a row of probabilities may be from 1: room for float32 softmax and rounded CSV files, no more.
 SUM_TOLERANCE = 1e-3
@@ -34,13 +35,29 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
-    """n rows over k classes; make one with :func:`check_predictions`, which guarantees what is said here."""
+class Scored:
+    """n images, what they are and what a model says of them: the one object that everything that judges takes.
 
-    true: IntArray  # (n,) in 0..k-1
-    probabilities: FloatArray  # (n, k), finite, 0..1, rows summing to 1
-    predicted: IntArray  # (n,) in 0..k-1: the decision, by default the largest probability
-    labels: LabelSet  # of the k classes
+    `check_predictions` makes one of loose arrays, `prediction_rows.read_rows` of a ``predictions.csv``; both guarantee
+    what is said here.
+
+    Attributes:
+        labels: of the k classes, in the order of the columns of ``probabilities``.
+        image_id: (n,) text.
+        lesion_id: (n,) ids of any type; the image's own where no lesion was named.
+        true: (n,) int64, 0..k-1.
+        predicted: (n,) int64: the decision (not always the largest probability).
+        probabilities: (n, k) float64, 0..1, rows summing to 1.
+        fold: (n,) int64, 1..K in a cross-validation; 0 otherwise.
+    """
+
+    labels: LabelSet
+    image_id: Names
+    lesion_id: npt.NDArray[Any]
+    true: IntArray
+    predicted: IntArray
+    probabilities: FloatArray
+    fold: IntArray
 
     def __len__(self) -> int:
         return len(self.true)
@@ -49,6 +66,11 @@ class Predictions:
     def classes(self) -> tuple[str, ...]:
         """The k codes."""
         return self.labels.codes
+
+    @property
+    def lesions(self) -> int:
+        """How many lesions the rows show."""
+        return len(set(self.lesion_id))
 
     @property
     def malignant(self) -> BoolArray:
@@ -71,9 +93,17 @@ class Predictions:
         total: FloatArray = self.probabilities[:, self.malignant].sum(axis=1)
         return total
 
-    def take(self, rows: BoolArray | IntArray) -> Predictions:
+    def take(self, rows: BoolArray | IntArray) -> Scored:
         """Return some of the rows, by mask or index."""
-        return Predictions(self.true[rows], self.probabilities[rows], self.predicted[rows], self.labels)
+        return Scored(
+            self.labels,
+            self.image_id[rows],
+            self.lesion_id[rows],
+            self.true[rows],
+            self.predicted[rows],
+            self.probabilities[rows],
+            self.fold[rows],
+        )
 
     def targets(self) -> dict[str, Target]:
         """Return the two-sided questions that the label set asks: the critical class, malignant or not.
@@ -99,7 +129,8 @@ def check_predictions(
     *,
     malignant: Collection[str] | None = None,
     predicted: npt.ArrayLike | None = None,
-) -> Predictions:
+    groups: npt.ArrayLike | None = None,
+) -> Scored:
     """Check and type the arrays that every evaluation starts from.
 
     Args:
@@ -109,6 +140,7 @@ def check_predictions(
         malignant: codes counted as malignant, those not in ``classes`` ignored; ``None``: as the label set says.
         predicted: (n,) decisions as indices, where the rule is not "largest probability" (which takes the
             first of equals).
+        groups: (n,) lesion ids; ``None``: each row by itself.
 
     Raises:
         DataError: empty input, shapes that disagree, a class outside 0..k-1, or rows that are not
@@ -134,7 +166,12 @@ def check_predictions(
     decisions = (
         scores.argmax(axis=1) if predicted is None else _check_labels("predicted", predicted, len(scores), names)
     )
-    return Predictions(labels, scores, decisions.astype(np.int64), labelled)
+    images = np.arange(len(scores)).astype(str).astype(object)
+    lesions = images if groups is None else np.asarray(groups)
+    nowhere = np.zeros(len(scores), np.int64)
+    if lesions.shape != labels.shape:
+        check_groups(lesions, len(scores))
+    return Scored(labelled, images, lesions, labels, decisions.astype(np.int64), scores, nowhere)
 
 
 def check_groups(groups: npt.ArrayLike | None, n: int) -> IntArray:
@@ -182,7 +219,7 @@ def _check_labels(what: str, labels: npt.ArrayLike, n: int, classes: tuple[str, 
     return array.astype(np.int64)
 
 
-def in_top_two(rows: Predictions) -> FloatArray:
+def in_top_two(rows: Scored) -> FloatArray:
     """Return (n,) 1 or 0: whether the true class is among the two most probable (of equals, the first count)."""
     of_true = rows.probabilities[np.arange(len(rows)), rows.true][:, None]
     earlier = np.arange(len(rows.classes)) < rows.true[:, None]

@@ -12,9 +12,10 @@ from dermafuse.data.images import read_pixels
 from dermafuse.data.records import Records
 from dermafuse.errors import DermafuseError
 from dermafuse.evaluation.corruptions import CORRUPTIONS, Pixels
-from dermafuse.evaluation.intervals import paired_bootstrap
+from dermafuse.evaluation.intervals import paired
 from dermafuse.evaluation.metric_table import chosen_of
-from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.metrics import block_of
+from dermafuse.evaluation.predictions import Scored, check_predictions
 from dermafuse.progress import Reporter
 from dermafuse.runtime.prediction import Query, Views
 from dermafuse.runtime.predictor import Predictor
@@ -53,7 +54,7 @@ def measure_robustness(
         **({"metadata_missing": (None, False, 1)} if fields else {}),
         **{name: (change, metadata, 1) for name, change in CORRUPTIONS.items()},
     }
-    found: dict[str, tuple[Any, Any]] = {}
+    found: dict[str, Scored] = {}
     with report.bar("Robustness", len(runs) * len(records), "images") as advance:
         for name, (change, known, views) in runs.items():
             outcomes = []
@@ -64,20 +65,15 @@ def measure_robustness(
                 advance(1)
             probabilities = np.array([list(outcome.probabilities.values()) for outcome in outcomes])
             predicted = np.array([predictor.classes.index(outcome.label) for outcome in outcomes])
-            found[name] = probabilities, predicted
-    figures = {
-        name: chosen_of(
-            evaluate_predictions(labels, probabilities, predictor.bundle.labels, predicted=predicted), "change"
-        )
-        for name, (probabilities, predicted) in found.items()
+            found[name] = check_predictions(
+                labels, probabilities, predictor.bundle.labels, predicted=predicted, groups=lesions
+            )
+    figures = {name: chosen_of(block_of(scored), "change") for name, scored in found.items()}
+    changes = {
+        name: chosen_of(paired(scored, found["clean"], replicates=replicates, seed=seed), "change")
+        for name, scored in found.items()
+        if name != "clean"
     }
-    changes = {}
-    for name in found.keys() - {"clean"}:
-        pair = paired_bootstrap(
-            labels, found[name][0], found["clean"][0], lesions, predictor.bundle.labels,
-            replicates=replicates, seed=seed, predicted_a=found[name][1], predicted_b=found["clean"][1],
-        )  # fmt: skip
-        changes[name] = chosen_of(pair, "change")
     mean = {
         figure: float(np.mean([figures[name][figure] - figures["clean"][figure] for name in CORRUPTIONS]))
         for figure in figures["clean"]

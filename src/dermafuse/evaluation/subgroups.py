@@ -26,7 +26,7 @@ from dermafuse.evaluation.predictions import (
     BoolArray,
     FloatArray,
     IntArray,
-    Predictions,
+    Scored,
     check_groups,
     check_predictions,
     missing,
@@ -137,7 +137,7 @@ def subgroup_report(
 
 
 def _cell(
-    rows: Predictions, codes: IntArray, inside: BoolArray, drawn: npt.NDArray[np.uint8], minimum_rows: int
+    rows: Scored, codes: IntArray, inside: BoolArray, drawn: npt.NDArray[np.uint8], minimum_rows: int
 ) -> dict[str, Any]:
     n = int(inside.sum())
     head = {"n": n, "lesions": count_groups(codes, inside), "withheld": n < minimum_rows}
@@ -175,7 +175,7 @@ def _cell(
     return {**head, "classes": [rows.classes[c] for c in shared], "metrics": metrics}
 
 
-def _enough(metric: Metric, part: Predictions) -> bool:
+def _enough(metric: Metric, part: Scored) -> bool:
     """Whether a side holds enough rows of what a metric is about: its class, or malignant and benign ones."""
     if len(metric.path) == 1:
         return True
@@ -184,7 +184,7 @@ def _enough(metric: Metric, part: Predictions) -> bool:
     return all(int(mask.sum()) >= MINIMUM_CLASS for mask in needed)
 
 
-def _bootstrap(part: Predictions, drawn: npt.NDArray[np.uint8], shared: IntArray) -> tuple[Measures, Measures]:
+def _bootstrap(part: Scored, drawn: npt.NDArray[np.uint8], shared: IntArray) -> tuple[Measures, Measures]:
     """Return every metric of one side: (replicates, estimate), balanced accuracy over the shared classes."""
     engine = WeightedMetrics(part, per_class_scores=False)
     # A replicate that drew no lesion of this side has no metrics: NaN, not a division by zero.
@@ -197,14 +197,14 @@ def _bootstrap(part: Predictions, drawn: npt.NDArray[np.uint8], shared: IntArray
     return found, _restrict(engine.measure(np.ones((len(part), 1))), part, shared)
 
 
-def _restrict(found: Measures, part: Predictions, shared: IntArray) -> Measures:
+def _restrict(found: Measures, part: Scored, shared: IntArray) -> Measures:
     if len(shared):
         recalls: list[FloatArray] = [found[("per_class", part.classes[c], "recall")] for c in shared]
         found[("balanced_accuracy",)] = mean_defined(np.stack(recalls))
     return found
 
 
-def _shared_classes(cell: Predictions, rest: Predictions) -> IntArray:
+def _shared_classes(cell: Scored, rest: Scored) -> IntArray:
     k = len(cell.classes)
     enough = np.bincount(cell.true, minlength=k) >= MINIMUM_CLASS
     if len(rest):
@@ -212,7 +212,7 @@ def _shared_classes(cell: Predictions, rest: Predictions) -> IntArray:
     return np.flatnonzero(enough).astype(np.int64)
 
 
-def _ece(part: Predictions) -> dict[str, Any]:
+def _ece(part: Scored) -> dict[str, Any]:
     bins = max(1, min(BINS, len(part) // ROWS_PER_BIN))
     top = part.probabilities.max(axis=1)
     right = part.probabilities.argmax(axis=1) == part.true

@@ -19,7 +19,7 @@ import numpy as np
 from dermafuse.evaluation import metric_table
 from dermafuse.evaluation.calibration import BINS, equal_mass_bins
 from dermafuse.evaluation.confusion import Confusion, mean_defined, ratio
-from dermafuse.evaluation.predictions import BoolArray, FloatArray, Predictions
+from dermafuse.evaluation.predictions import BoolArray, FloatArray, Scored
 
 #: ``("per_class", "mel", "recall") -> (r,)``: one value a weighting, NaN where undefined.
 Measures = dict[tuple[str, ...], FloatArray]
@@ -73,7 +73,7 @@ class Ranking:
 class WeightedMetrics:
     """All scalar metrics of fixed rows as a function of row weights."""
 
-    def __init__(self, rows: Predictions, *, per_class_scores: bool = True, bins: int = BINS) -> None:
+    def __init__(self, rows: Scored, *, per_class_scores: bool = True, bins: int = BINS) -> None:
         """Sort and bin once.
 
         Args:
@@ -133,7 +133,7 @@ class WeightedMetrics:
             found[(target,)] = mean_defined(np.stack([found[("per_class", code, name)] for code in self.rows.classes]))
 
 
-def decision_metrics(confusion: FloatArray, rows: Predictions) -> Measures:
+def decision_metrics(confusion: FloatArray, rows: Scored) -> Measures:
     """Return what follows from the confusion matrices (k true, k predicted, r) alone; NaN where 0/0.
 
     A class without true rows has no recall and no F1 and is left out of the macro means; a class never
@@ -164,7 +164,7 @@ def decision_metrics(confusion: FloatArray, rows: Predictions) -> Measures:
     return found
 
 
-def proportion_bases(rows: Predictions) -> dict[tuple[str, ...], BoolArray]:
+def proportion_bases(rows: Scored) -> dict[tuple[str, ...], BoolArray]:
     """Return, for each metric that is a plain proportion, the (n,) mask of the rows it is a proportion of."""
     everything = np.ones(len(rows), dtype=np.bool_)
     bases: dict[tuple[str, ...], BoolArray] = {

@@ -14,9 +14,10 @@ from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split, leakage
 from dermafuse.errors import DataError
-from dermafuse.evaluation.intervals import paired_bootstrap, unpaired_bootstrap
+from dermafuse.evaluation.intervals import paired, unpaired
 from dermafuse.evaluation.metric_table import chosen_of
-from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.metrics import block_of
+from dermafuse.evaluation.predictions import Scored, check_predictions
 from dermafuse.progress import Reporter
 from dermafuse.runtime.temperature import apply
 from dermafuse.training.config import TrainConfig
@@ -36,21 +37,23 @@ class _Audited:
     predicted: NDArray[np.int64]
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        return self.trained.data.validation.rows.labels
-
-    @property
-    def lesions(self) -> NDArray[Any]:
-        return self.trained.data.validation.records.table["lesion_id"].to_numpy()
+    def scored(self) -> Scored:
+        """What the model says of the validation rows."""
+        side = self.trained.data.validation
+        return check_predictions(
+            side.rows.labels,
+            self.probabilities,
+            self.trained.data.train.records.labels,
+            predicted=self.predicted,
+            groups=side.records.table["lesion_id"].to_numpy(),
+        )
 
     @property
     def training_images(self) -> int:
         return len(self.trained.data.train.rows)
 
     def figures(self) -> dict[str, float]:
-        classes = self.trained.data.train.records.labels
-        block = evaluate_predictions(self.labels, self.probabilities, classes, predicted=self.predicted)
-        return chosen_of(block, "summary")
+        return chosen_of(block_of(self.scored), "summary")
 
 
 def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
@@ -75,18 +78,10 @@ def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
     if not records.has_lesions:
         raise DataError(f"{config.data} does not name its lesions, so leakage cannot be measured.")
     by_image, by_lesion = (draw_split(records, config.model_copy(update={"split": by})) for by in ("image", "lesion"))
-    classes = records.labels
 
     report.say("Leakage audit: image-level split against lesion-level split")
     leaky, clean = (_train(records, config, split, report) for split in (by_image, by_lesion))
-    splits = unpaired_bootstrap(
-        *(leaky.labels, leaky.probabilities, leaky.lesions),
-        *(clean.labels, clean.probabilities, clean.lesions),
-        classes,
-        seed=config.seed,
-        predicted_a=leaky.predicted,
-        predicted_b=clean.predicted,
-    )
+    splits = unpaired(leaky.scored, clean.scored, seed=config.seed)
 
     report.say("Leakage audit: the same validation images, with and without their lesions in training")
     with_siblings, without = equal_training_sets(records, by_image, config.seed)
@@ -98,14 +93,14 @@ def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
             "clean": clean.figures(),
             "difference": chosen_of(splits, "summary"),
             "training_images": [leaky.training_images, clean.training_images],
-            "validation_images": [len(leaky.labels), len(clean.labels)],
+            "validation_images": [len(leaky.predicted), len(clean.predicted)],
         },
         "same_images": {
             "leaky": seen.figures(),
             "clean": unseen.figures(),
             "difference": same,
             "training_images": [seen.training_images, unseen.training_images],
-            "validation_images": [len(seen.labels), len(unseen.labels)],
+            "validation_images": [len(seen.predicted), len(unseen.predicted)],
             "leaked_share": leakage(records, with_siblings).share,
         },
     }
@@ -168,17 +163,7 @@ def _without_metadata(trained: Trained) -> _Audited:
 
 def _paired(a: _Audited, b: _Audited, seed: int) -> dict[str, Any]:
     """Return the differences a minus b on the same rows, each with interval and p value."""
-    found = paired_bootstrap(
-        a.labels,
-        a.probabilities,
-        b.probabilities,
-        a.lesions,
-        a.trained.data.train.records.labels,
-        seed=seed,
-        predicted_a=a.predicted,
-        predicted_b=b.predicted,
-    )
-    return chosen_of(found, "summary")
+    return chosen_of(paired(a.scored, b.scored, seed=seed), "summary")
 
 
 def _train(records: Records, config: TrainConfig, split: Split, report: Reporter) -> _Audited:

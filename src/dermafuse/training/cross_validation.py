@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from dermafuse import __version__
@@ -16,9 +15,9 @@ from dermafuse.data.readers import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError
 from dermafuse.evaluation.enrich import enriched
-from dermafuse.evaluation.intervals import cluster_bootstrap
+from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.metric_table import shown
-from dermafuse.evaluation.metrics import evaluate_predictions, labels_of
+from dermafuse.evaluation.metrics import labels_of
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import write_atomic, write_json
@@ -80,15 +79,8 @@ def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainCo
     """Return the metrics of finished fold runs: pooled block with intervals, mean and spread, the parts."""
     parts = [read_metrics(folder) for folder in folders]
     classes = labels_of(parts[0])
-    number = {code: position for position, code in enumerate(classes.codes)}
-    true = pooled["true"].map(number).to_numpy(np.int64)
-    probabilities = pooled[[f"p_{code}" for code in classes.codes]].to_numpy(np.float64)
-    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # seven digits in the file
-    predicted = pooled["predicted"].map(number).to_numpy(np.int64)
-    block = evaluate_predictions(true, probabilities, classes, predicted=predicted)
-    block["ci95"] = cluster_bootstrap(
-        true, probabilities, pooled["lesion_id"].to_numpy(), classes, seed=config.seed, predicted=predicted
-    )
+    rows = rows_of_table(pooled.assign(split="validation"), classes)["validation"]
+    block = measure(rows, seed=config.seed)
     values = {each.key: [each.within(part["validation"]) for part in parts] for each in shown("folds")}
     return {
         "dermafuse": __version__,

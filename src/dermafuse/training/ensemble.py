@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ from dermafuse.evaluation import enough
 from dermafuse.evaluation.checks.data_checks import check_data
 from dermafuse.evaluation.enrich import enriched
 from dermafuse.evaluation.fit_uncertainty import Measured, fit_sets, too_few_for_sets
-from dermafuse.evaluation.intervals import cluster_bootstrap
+from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.metric_table import chosen_of
-from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.model_card import model_card
-from dermafuse.evaluation.prediction_rows import Rows, read_rows, rows_of_table
+from dermafuse.evaluation.prediction_rows import read_rows, rows_of_table
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import folder_atomic, write_json
 from dermafuse.labels import LabelSet
@@ -59,7 +59,7 @@ class _Trained:
     backbone: str
     metrics: Mapping[str, Any]
     bundle: Bundle
-    rows: Mapping[str, Rows]
+    rows: Mapping[str, Scored]
     history: pd.DataFrame
 
 
@@ -108,11 +108,7 @@ def train_ensemble(
         else:
             missing["decision rule"] = why
     held_out, validation = (_decided(rows, offsets) for rows in (held_out, validation))
-    block = evaluate_predictions(validation.true, validation.probabilities, classes, predicted=validation.predicted)
-    block["ci95"] = cluster_bootstrap(
-        validation.true, validation.probabilities, validation.lesion_id, classes,
-        seed=config.seed, predicted=validation.predicted,
-    )  # fmt: skip
+    block = measure(validation, seed=config.seed)
     tuned, judged = (_measured(rows, records) for rows in (held_out, validation))
     sets, coverage = fit_sets(tuned, judged, alpha=1.0 - config.coverage) if config.uncertainty else (None, None)
     if coverage is not None:
@@ -206,7 +202,7 @@ def _read(folder: Path, backbone: str, classes: LabelSet) -> _Trained:
     )
 
 
-def averaged(parts: Sequence[Rows], classes: LabelSet) -> Rows:
+def averaged(parts: Sequence[Scored], classes: LabelSet) -> Scored:
     """Return every image once, sorted by id, with the mean of the probabilities that the members gave it.
 
     Members may have predicted different images, but each image as often as any other.
@@ -226,7 +222,7 @@ def averaged(parts: Sequence[Rows], classes: LabelSet) -> Rows:
     np.add.at(mean, place, probabilities)
     mean /= times[:, None]
     whole = {name: np.concatenate([getattr(rows, name) for rows in parts])[first] for name in ("lesion_id", "true")}
-    return Rows(
+    return Scored(
         classes, unique, whole["lesion_id"], whole["true"], mean.argmax(axis=1), mean, np.zeros(len(unique), np.int64)
     )
 
@@ -269,19 +265,16 @@ def combined(bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, set
     )
 
 
-def _decided(rows: Rows, offsets: NDArray[np.float64] | None) -> Rows:
-    return Rows(
-        rows.labels, rows.image_id, rows.lesion_id, rows.true,
-        decide(rows.probabilities, offsets), rows.probabilities, rows.fold,
-    )  # fmt: skip
+def _decided(rows: Scored, offsets: NDArray[np.float64] | None) -> Scored:
+    return replace(rows, predicted=decide(rows.probabilities, offsets))
 
 
-def _measured(rows: Rows, records: Records) -> Measured:
+def _measured(rows: Scored, records: Records) -> Measured:
     place = pd.Index(records.table["image_id"]).get_indexer(pd.Index(rows.image_id))
     return Measured(records.subset(place), rows.probabilities, rows.true)
 
 
-def _table(rows: Rows, split: str) -> pd.DataFrame:
+def _table(rows: Scored, split: str) -> pd.DataFrame:
     classes = np.array(rows.classes)
     table = pd.DataFrame({"image_id": rows.image_id, "lesion_id": rows.lesion_id, "split": split})
     table["true"], table["predicted"] = classes[rows.true], classes[rows.predicted]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from dermafuse.evaluation import enough
 from dermafuse.evaluation.fit_uncertainty import FittedFlag, Measured, fit_flag, fit_sets, too_few_for_sets
-from dermafuse.evaluation.intervals import cluster_bootstrap
-from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.evaluation.measure import measure
+from dermafuse.evaluation.predictions import check_predictions
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter
 from dermafuse.runtime.bundle_schema import PredictionSets
@@ -180,12 +180,9 @@ def measured(
     config: TrainConfig,
 ) -> dict[str, Any]:
     """Return the metrics block of one side, with 95 % intervals by bootstrap over lesions."""
-    block = evaluate_predictions(side.rows.labels, probabilities, classes, predicted=predicted)
     groups = side.records.table["lesion_id"].to_numpy()
-    block["ci95"] = cluster_bootstrap(
-        side.rows.labels, probabilities, groups, classes, seed=config.seed, predicted=predicted
-    )
-    return block
+    rows = check_predictions(side.rows.labels, probabilities, classes, predicted=predicted, groups=groups)
+    return measure(rows, seed=config.seed)
 
 
 def predictions_table(data: Prepared, outcome: Outcome) -> pd.DataFrame:

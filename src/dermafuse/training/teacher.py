@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError, DataError, examples
-from dermafuse.evaluation.prediction_rows import Rows, read_rows
+from dermafuse.evaluation.prediction_rows import read_rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.runs import PREDICTIONS, read_metrics
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.sampling import class_draws
@@ -72,7 +73,7 @@ def check_teacher(run: Path) -> None:
         raise ConfigError(f"The teacher {run} is no ensemble; name a RUN of train --recipe best.")
 
 
-def _out_of_fold(run: Path, classes: tuple[str, ...], judged: Records) -> Rows:
+def _out_of_fold(run: Path, classes: tuple[str, ...], judged: Records) -> Scored:
     """Return the teacher's predictions of lesions that the members which made them had not seen."""
     check_teacher(run)
     rows = read_rows(run / PREDICTIONS, classes)

@@ -9,15 +9,14 @@ import pandas as pd
 
 from dermafuse.evaluation.figures.canvas import Box
 from dermafuse.evaluation.figures.plot import Frame
-from dermafuse.evaluation.prediction_rows import Rows
-from dermafuse.evaluation.predictions import FloatArray, check_groups
+from dermafuse.evaluation.predictions import FloatArray, Scored, check_groups
 from dermafuse.evaluation.resampling import resampled_weights
 
 _STEPS: Final = 50
 _REPLICATES: Final = 200
 
 
-def precision_band(rows: Rows, position: int) -> pd.DataFrame:
+def precision_band(rows: Scored, position: int) -> pd.DataFrame:
     """Return the 95 % band of the precision of one class at rising recall, by bootstrap over lesions.
 
     Args:

@@ -11,8 +11,7 @@ import pandas as pd
 from dermafuse.evaluation.figures.bands import precision_band, strips
 from dermafuse.evaluation.figures.canvas import Box, Canvas, Dot, Label, Line
 from dermafuse.evaluation.figures.plot import Frame, thin, ticks, unit_frame
-from dermafuse.evaluation.prediction_rows import Rows
-from dermafuse.evaluation.predictions import BoolArray, FloatArray
+from dermafuse.evaluation.predictions import BoolArray, FloatArray, Scored
 from dermafuse.evaluation.subgroups import MINIMUM_ROWS
 from dermafuse.labels import LabelSet
 
@@ -57,7 +56,7 @@ def corners(table: pd.DataFrame) -> pd.DataFrame:
     return table[np.concatenate([[True], turns, [True]])] if len(table) > 2 else table
 
 
-def roc(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
+def roc(rows: Scored, block: Mapping[str, Any]) -> Drawn | None:
     """Draw one-vs-rest ROC curves of all classes that have rows on both sides."""
     canvas = Canvas(_SIDE, _HEIGHT, "ROC curve of each class against the rest")
     frame = unit_frame(canvas, "1 - specificity", "sensitivity")
@@ -79,7 +78,7 @@ def roc(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
     return (canvas, _stack(tables)) if tables else None
 
 
-def precision_recall(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
+def precision_recall(rows: Scored, block: Mapping[str, Any]) -> Drawn | None:
     """Draw one-vs-rest precision-recall curves; the short dashes at the left are each class's prevalence.
 
     Classes of few images (`rare_classes`) have a band of 95 %: each image of them is a step of several points, and
@@ -218,9 +217,9 @@ def learning(histories: Mapping[str, pd.DataFrame], *, loss: bool) -> Drawn | No
     return canvas, whole
 
 
-def score_histogram(rows: Rows) -> Drawn | None:
+def score_histogram(rows: Scored) -> Drawn | None:
     """Draw how the malignant score (summed probability of the malignant classes) is spread over both sides."""
-    bad = rows.scored.malignant
+    bad = rows.malignant
     if not bad.any() or bad.all():
         return None
     score, positive = np.minimum(rows.probabilities[:, bad].sum(axis=1), 1.0), bad[rows.true]

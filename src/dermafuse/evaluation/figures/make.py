@@ -18,7 +18,7 @@ from dermafuse.evaluation.figures.paint import png
 from dermafuse.evaluation.figures.tables import confusion, forest, malignant_points
 from dermafuse.evaluation.metric_table import subgroup_metrics
 from dermafuse.evaluation.metrics import reported_split
-from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.files import write_atomic
 
 
@@ -57,7 +57,7 @@ class Figure:
 
 
 def make_figures(
-    metrics: Mapping[str, Any], rows: Mapping[str, Rows], histories: Mapping[str, pd.DataFrame]
+    metrics: Mapping[str, Any], rows: Mapping[str, Scored], histories: Mapping[str, pd.DataFrame]
 ) -> dict[str, Figure]:
     """Return every figure that the numbers allow, by name.
 

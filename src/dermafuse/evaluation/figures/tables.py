@@ -12,8 +12,7 @@ from dermafuse.evaluation.figures.canvas import Box, Canvas, Dot, Label, Line
 from dermafuse.evaluation.figures.curves import Drawn, corners, rates
 from dermafuse.evaluation.figures.plot import Frame, thin, ticks, unit_frame
 from dermafuse.evaluation.metric_table import Metric
-from dermafuse.evaluation.prediction_rows import Rows
-from dermafuse.evaluation.predictions import MALIGNANT
+from dermafuse.evaluation.predictions import MALIGNANT, Scored
 from dermafuse.evaluation.subgroups import MINIMUM_ROWS, ordered_cells
 
 COLUMN_NAMES: Final[dict[str, str]] = {
@@ -134,9 +133,9 @@ def forest(block: Mapping[str, Any], shown: Metric) -> Drawn | None:
     return canvas, pd.DataFrame(table)
 
 
-def malignant_points(rows: Rows, block: Mapping[str, Any]) -> Drawn | None:
+def malignant_points(rows: Scored, block: Mapping[str, Any]) -> Drawn | None:
     """Draw the ROC curves of malignant or not, and of the critical class, with the operating points."""
-    asked = rows.scored.targets()
+    asked = rows.targets()
     targets = [
         (key, _INKS.get(key, "c4"), asked[key].score, asked[key].positive)
         for key in sorted(asked, key=lambda key: key != MALIGNANT)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dermafuse.evaluation.checklists.items import STATES, filled_checklists
 from dermafuse.evaluation.figures.make import Figure
-from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.gallery import Example, Gallery
 from dermafuse.evaluation.report.html import Cell, card, details, figure, grid, note, section, table
@@ -51,7 +51,7 @@ def training(facts: Facts, figures: Mapping[str, Figure]) -> str:
     return section("training", "Training", body, _folds(facts), _differences(facts))
 
 
-def gallery(found: Gallery | None, rows: Rows, why: str, judged: str = "", *, frozen: bool = False) -> str:
+def gallery(found: Gallery | None, rows: Scored, why: str, judged: str = "", *, frozen: bool = False) -> str:
     """Return the examples, class by class.
 
     Args:
@@ -270,7 +270,7 @@ def _overlap(facts: Facts) -> str:
     return card(said, table(("", ""), rows, sortable=False), title="Overlap with the training of the model")
 
 
-def _example(example: Example, rows: Rows) -> str:
+def _example(example: Example, rows: Scored) -> str:
     row = example.row
     predicted, true = rows.classes[rows.predicted[row]], rows.classes[rows.true[row]]
     share = rows.probabilities[row, rows.predicted[row]]

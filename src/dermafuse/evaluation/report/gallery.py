@@ -15,7 +15,7 @@ import pandas as pd
 
 from dermafuse.data.images import load_image
 from dermafuse.errors import DermafuseError, ImageError
-from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.progress import Reporter
 from dermafuse.runtime.bundle import read_bundle
 from dermafuse.runtime.explain import Explainer
@@ -54,7 +54,7 @@ class Gallery:
     note: str
 
 
-def choose_examples(rows: Rows, each: int = EACH) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+def choose_examples(rows: Scored, each: int = EACH) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Return, for each true class, the rows most confidently right and most confidently wrong, one a lesion.
 
     Confidence is the probability of the decision. Of equals the first in the file comes first.
@@ -75,7 +75,7 @@ def choose_examples(rows: Rows, each: int = EACH) -> tuple[dict[str, list[int]],
 
 
 def make_gallery(
-    rows: Rows, records: pd.DataFrame, bundles: Mapping[int, Path | Predictor], report: Reporter
+    rows: Scored, records: pd.DataFrame, bundles: Mapping[int, Path | Predictor], report: Reporter
 ) -> Gallery:
     """Return the gallery of some rows.
 

@@ -23,7 +23,7 @@ from dermafuse.evaluation.figures.make import Figure, make_figures, write_figure
 from dermafuse.evaluation.judge_heatmaps import judge_heatmaps
 from dermafuse.evaluation.metric_table import subgroup_metrics
 from dermafuse.evaluation.metrics import reported_split
-from dermafuse.evaluation.prediction_rows import Rows
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.report.details import (
     all_numbers,
     checklists,
@@ -133,7 +133,7 @@ def _keep_fuller(page: Path, why: str) -> None:
 def write_report(
     folder: Path,
     metrics: Mapping[str, Any],
-    rows: Mapping[str, Rows],
+    rows: Mapping[str, Scored],
     sources: Sources,
     *,
     title: str,
@@ -152,7 +152,7 @@ def write_report(
 
 def render(
     metrics: Mapping[str, Any],
-    rows: Rows,
+    rows: Scored,
     figures: Mapping[str, Figure],
     found: Gallery | None,
     sources: Sources,
@@ -210,7 +210,7 @@ def _lead(facts: Facts) -> str:
     return " · ".join(parts)
 
 
-def _judged_heatmaps(rows: Rows, sources: Sources, masks: Path, report: Reporter) -> dict[str, Any]:
+def _judged_heatmaps(rows: Scored, sources: Sources, masks: Path, report: Reporter) -> dict[str, Any]:
     model = sources.bundles.get(0)
     if sources.records is None or model is None:
         raise DataError(
@@ -227,7 +227,7 @@ def _sources(run: RunFolder, named: Path | None) -> Sources:
     return Sources(records, run.bundles, run.histories, run.config or None, why)
 
 
-def records_of_rows(rows: Rows, named: Path | None, said: str | None) -> tuple[Records | None, str]:
+def records_of_rows(rows: Scored, named: Path | None, said: str | None) -> tuple[Records | None, str]:
     """Return the data set of the rows, or why there is none; a named one must fit."""
     if named is not None:
         records = read_dataset(named)

@@ -11,18 +11,17 @@ import numpy as np
 from dermafuse.evaluation.figures.curves import SCORE_FRAME, rates
 from dermafuse.evaluation.figures.make import Figure
 from dermafuse.evaluation.figures.tables import drawn_points
-from dermafuse.evaluation.prediction_rows import Rows
-from dermafuse.evaluation.predictions import MALIGNANT, BoolArray, FloatArray
+from dermafuse.evaluation.predictions import MALIGNANT, BoolArray, FloatArray, Scored
 from dermafuse.evaluation.report.facts import Facts
 from dermafuse.evaluation.report.html import Cell, card, figure, grid, note, section, table
 from dermafuse.printable import escape
 
 
-def operating(facts: Facts, figures: Mapping[str, Figure], rows: Rows) -> str:
+def operating(facts: Facts, figures: Mapping[str, Figure], rows: Scored) -> str:
     """Return the operating points, the curve they lie on, and the threshold explorer."""
     points = facts.get("@/operating_points")
     if points:
-        names = {key: target.name for key, target in rows.scored.targets().items()}
+        names = {key: target.name for key, target in rows.targets().items()}
         listed = [_point(facts, number, point, names) for number, point in enumerate(points)]
         heads = (
             "target",
@@ -81,9 +80,9 @@ def _point(facts: Facts, number: int, point: Mapping[str, Any], names: Mapping[s
     ]  # fmt: skip
 
 
-def _explorer(rows: Rows, figures: Mapping[str, Figure]) -> str:
+def _explorer(rows: Scored, figures: Mapping[str, Figure]) -> str:
     """Return the threshold explorer: counts at some two hundred thresholds, read out by the page's script."""
-    asked = rows.scored.targets()
+    asked = rows.targets()
     content = {
         target.name: {
             "n": len(rows),
