@@ -167,6 +167,16 @@ def test_only_get_with_our_own_name_is_sent(tiny: DataSet, server: LocalSource, 
     assert {headers["User-Agent"] for *_, headers in server.asked} == {http.AGENT}
 
 
+@pytest.mark.parametrize("agent", ["python-httpx/0.28.1", "curl/8.0"])
+def test_a_refusal_that_will_not_pass_is_not_asked_again(
+    agent: str, tiny: DataSet, server: LocalSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "AGENT", agent)
+    with pytest.raises(NetworkError, match=r"answers 403 \(Forbidden\)"):
+        get(tiny, tmp_path / "data")
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize(
     "fault",
     ["429", "500", "503", "expired", "page", "start", "longer", "shorter", "unsaid", "cut0", "cut5000", "altered"],
@@ -583,6 +593,7 @@ def test_addresses_stand_in_the_data_file_alone() -> None:
 
 def test_every_entry_of_the_data_file_can_be_used() -> None:
     for data_set in read_catalogue().values():
+        assert data_set.next in ("check", "init", "")
         assert data_set.licence_at.startswith("https://creativecommons.org/")
         for source in data_set.sources:
             assert source.kind in ("dataverse", "mendeley", "plain", "kaggle")

@@ -65,7 +65,7 @@ def _main(argv: Sequence[str] | None) -> int:
         return _refused(" ".join(str(error).split()))
     except KeyboardInterrupt as error:
         ended = "terminated" if isinstance(error, Terminated) else "interrupted"
-        _say(f"{ended}; what was finished is kept (train: continue with --resume).")
+        _say(f"{ended}; what was finished is kept (train: continue with --resume; fetch: with the same command).")
         return error.status if isinstance(error, Terminated) else 130
     except BrokenPipeError:
         drop_stdout()  # the reader (head, less) has gone: not an error

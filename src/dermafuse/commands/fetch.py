@@ -39,8 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     from dermafuse.printable import plain
     from dermafuse.progress import Terminal
 
+    data_set = find(arguments.name)
     counts = fetch(
-        find(arguments.name),
+        data_set,
         arguments.to,
         Terminal(),
         source=arguments.source,
@@ -48,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     said = ", ".join(f"{number:,} {what}" for what, number in counts.items())
     print(plain(f"{arguments.name} is in {arguments.to}: {said}."))
-    print(plain(f"Its licence is in LICENCE-{arguments.name}.txt. Next: dermafuse check {arguments.to}"))
+    then = f" Next: dermafuse {data_set.next} {arguments.to}" if data_set.next else ""
+    print(plain(f"Its licence is in LICENCE-{arguments.name}.txt.{then}"))
     return 0
 
 

@@ -56,6 +56,7 @@ class DataSet:
     cite: str
     sources: tuple[Source, ...]
     mind: str = ""
+    next: str = "check"
 
     def source(self, name: str | None) -> Source:
         """Return the named source, the first where none is named.

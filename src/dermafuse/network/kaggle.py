@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dermafuse.errors import ConfigError, NetworkError
+from dermafuse.errors import ConfigError, NetworkError, OutputError
 from dermafuse.network.catalogue import Source
 
 
@@ -17,6 +17,7 @@ def copy_from_kaggle(source: Source, folder: Path) -> None:
     Raises:
         ConfigError: kagglehub is not installed.
         NetworkError: it could not fetch, or the archive is another one.
+        OutputError: the disk is too small for the copy.
     """
     try:
         import kagglehub
@@ -32,6 +33,15 @@ def copy_from_kaggle(source: Source, folder: Path) -> None:
             f"kagglehub could not fetch {source.listing} ({error}); check your token (~/.kaggle/kaggle.json) and that "
             "you accepted the data set's terms on its page, or take another --source."
         ) from error
+    needed = (
+        sum(path.stat().st_size for path in fetched.rglob("*") if path.is_file()) // 2
+    )  # each image lies there twice
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"{folder} has {free / 1e9:.1f} GB free and the copy needs {needed / 1e9:.1f} GB; make room, or choose "
+            "another --to."
+        )
     for file in source.files:
         found = sorted(fetched.rglob(file.into or file.name))
         if not found:
