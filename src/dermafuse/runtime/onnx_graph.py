@@ -223,6 +223,11 @@ def _swish(graph: _Graph, node: ov.Node) -> None:
     graph.give(node, graph.put("Mul", [value, graph.put("Sigmoid", [inner])]))
 
 
+def _squared_difference(graph: _Graph, node: ov.Node) -> None:
+    apart = graph.put("Sub", graph.values(node))
+    graph.give(node, graph.put("Mul", [apart, apart]))
+
+
 def _matmul(graph: _Graph, node: ov.Node) -> None:
     names = []
     for position, turned in enumerate(("transpose_a", "transpose_b")):
@@ -289,15 +294,18 @@ _OPERATORS: Final[dict[str, Translate]] = {
     "Convolution": _convolution,
     "Divide": _same("Div"),
     "Einsum": _einsum,
+    "Erf": _same("Erf"),
     "FakeQuantize": _fake_quantize,
     "GroupConvolution": _convolution,
     "MatMul": _matmul,
     "Multiply": _same("Mul"),
+    "Power": _same("Pow"),
     "ReduceMean": _reduce_mean,
     "Relu": _same("Relu"),
     "Reshape": _reshape,
     "Sigmoid": _same("Sigmoid"),
     "Softmax": _with_axis("Softmax"),
+    "SquaredDifference": _squared_difference,
     "Subtract": _same("Sub"),
     "Swish": _swish,
     "Tanh": _same("Tanh"),

@@ -60,6 +60,8 @@ def _build(backbone: BackboneSpec, size: int) -> keras.Model:
     next(layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)).name = "input_rescaling"
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
     layer.name = backbone.normalisation.layer
+    for variable in layer.weights:  # saved weights are found again by these, so they too must stay the same
+        variable._path = f"normalization/{variable.name}"
     if backbone.family == "EfficientNet":  # V2 has its statistics as constants, and right
         _set_normalisation(layer, _array(backbone.normalisation.mean), _array(backbone.normalisation.deviation) ** 2)
     return model
