@@ -189,12 +189,14 @@ def test_one_bad_answer_is_survived(
     assert_same(tmp_path / "data", ham)
 
 
+@pytest.mark.parametrize("kind", ["dataverse", "plain"])
 @pytest.mark.parametrize("fault", ["shifted", "whole", "start", "page"])
 def test_a_wrong_answer_to_a_range_is_never_joined(
-    fault: str, tiny: DataSet, server: LocalSource, tmp_path: Path, ham: SimpleNamespace
+    fault: str, kind: str, server: LocalSource, tmp_path: Path, ham: SimpleNamespace
 ) -> None:
-    server.faults[2] = ["cut9000", fault]
-    get(tiny, tmp_path / "data")
+    data_set = server.data_set(tmp_path, kind=kind, images=ham.images, lesions=ham.lesions)
+    server.faults[2] = [*([""] if kind == "plain" else []), "cut9000", fault]  # plain: the size is asked for first
+    get(data_set, tmp_path / "data")
     assert_same(tmp_path / "data", ham)
 
 
