@@ -176,6 +176,7 @@ def test_eight_views_are_those_of_python(client: TestClient, predictor: Predicto
 def test_the_prediction_set_is_said_in_words_and_unknown_words_are_said(client: TestClient) -> None:
     answer = client.post("/v1/predict", files={"image": png()}, data={"localization": "elbow pit"}).json()
     assert answer["prediction_set_text"].startswith("Cannot exclude ")
+    assert answer["name"] not in answer["prediction_set_text"]  # what is named need not be excluded
     assert answer["unknown"] == {"localization": "elbow pit"}
     assert "does not know 'elbow pit'" in answer["notes"][0]
 

@@ -108,10 +108,11 @@ class ServedModel:
         names = self.predictor.bundle.names
         sentences: dict[str, Any] = {}
         if said.prediction_set is not None:
-            others = [names[code] for code in said.prediction_set]
-            sentences["prediction_set_text"] = (
-                f"Cannot exclude {_listed(others)}." if others else "None of the classes fits this image."
-            )
+            others = [names[code] for code in said.prediction_set if code != said.label]
+            if others:
+                sentences["prediction_set_text"] = f"Cannot exclude {_listed(others)}."
+            elif not said.prediction_set:
+                sentences["prediction_set_text"] = "None of the classes fits this image."
         words = UnknownWords(self.predictor.bundle.encoder)
         words.add(said)
         if said.unknown:
