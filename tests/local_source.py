@@ -130,12 +130,12 @@ class LocalSource:
         if fault == "start" or start >= len(content):
             return self.reply(request, 416, b"", Content_Range=f"bytes */{len(content)}")
         last = int(wanted.rpartition("-")[2] or len(content) - 1) if wanted else len(content) - 1
-        body = content[start : last + 1]
+        shift = 5 if fault == "shifted" else 0
+        body = content[start + shift : last + 1]
         request.send_response(206 if wanted else 200)
         for name, value in extra.items():
             request.send_header(name, value)
         if wanted:
-            shift = 5 if fault == "shifted" else 0
             request.send_header("Content-Range", f"bytes {start + shift}-{last}/{len(content)}")
         announced = len(body) + {"longer": 1000, "shorter": -1000}.get(fault, 0)
         if fault != "unsaid":
