@@ -19,9 +19,10 @@ ALLOWED = {
     "runtime": {"runtime", "data"},
     "evaluation": {"evaluation", "runtime", "data"},
     "serving": {"serving", "runtime", "data", "evaluation"},
+    "api": {"api", "training", "evaluation", "runtime", "models", "data"},
     "training": {"training", "evaluation", "runtime", "models", "data"},
 }
-LIGHT_ROOMS = ("network", "data", "runtime", "evaluation", "serving")
+LIGHT_ROOMS = ("network", "data", "runtime", "evaluation", "serving", "api")
 
 
 def imported(path: Path) -> set[str]:

@@ -28,6 +28,12 @@ class LabelSet:
 
     Raises:
         DataError: a code twice or empty, fewer than two, or a name or role of a class that is not there.
+
+    Example:
+        >>> import dermafuse as df
+        >>> labels = df.LabelSet.of(["benign", "malignant"], malignant=["malignant"], critical="malignant")
+        >>> labels.codes, labels.critical_name
+        (('benign', 'malignant'), 'malignant')
     """
 
     codes: tuple[str, ...]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dermafuse import notebook
 from dermafuse.data.values import UNKNOWN
 from dermafuse.errors import DataError
 from dermafuse.labels import HAM10000, LabelSet
@@ -56,6 +57,13 @@ class Records:
             (`dermafuse.data.words.mapping`): a model of these data carries them.
         group: what ``lesion_id`` names: ``"lesion"``, ``"patient"``, or ``"group"`` where that is not known. Images of
             a lesion have one diagnosis; those of a patient may have several.
+
+    Example:
+        >>> import dermafuse as df
+        >>> records = df.read_dataset(data)
+        >>> first = records.subset(range(10))
+        >>> len(first), first.table.columns[:3].tolist(), sum(first.counts().values())
+        (10, ['image_id', 'lesion_id', 'label'], 10)
     """
 
     table: pd.DataFrame
@@ -73,6 +81,9 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def _repr_html_(self) -> str:
+        return notebook.table(("class", "images"), self.counts().items(), title=str(self.root), notes=self.notes)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse import diagnoses
+from dermafuse import diagnoses, notebook
 from dermafuse.data.images import load_image
 from dermafuse.errors import ConfigError, nearest
 from dermafuse.runtime import temperature
@@ -73,6 +73,13 @@ class Explanation:
             image, and the encoding of a record about which nothing is known.
         what_if: one curve a metadata field.
         notes: what could not be computed, and why; what to beware of.
+
+    Example:
+        >>> import dermafuse as df
+        >>> why = df.load(run).explain(image, age=55)
+        >>> added = sum(why.attributions[why.target].values()) + why.baseline[why.target]
+        >>> abs(added - why.prediction.probabilities[why.target]) < 1e-6, why.heatmap.shape == why.cam.shape
+        (True, True)
     """
 
     prediction: Prediction
@@ -88,6 +95,13 @@ class Explanation:
         """``cam`` scaled to 0..1."""
         peak = self.cam.max()
         return (self.cam / peak if peak > 0 else self.cam).astype(np.float32)
+
+    def _repr_html_(self) -> str:
+        shares = self.attributions.get(self.target) or {}
+        title = f"{self.target}: probability {self.prediction.probabilities[self.target]:.3f}"
+        return notebook.table(
+            ("input", "contributed"), shares.items(), title=title, notes=[*self.notes, diagnoses.DISCLAIMER]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the explanation as plain JSON values."""

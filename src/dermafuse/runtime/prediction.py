@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy.typing as npt
 
+from dermafuse import notebook
+from dermafuse.diagnoses import DISCLAIMER
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -35,6 +38,14 @@ class Prediction:
         ood_score: the figure behind it; larger is stranger.
         missing: metadata fields that told the model nothing (not given, "unknown", or a word never seen).
         unknown: of these the fields whose word stands for none that the model knows -> that word as given.
+
+    Example:
+        >>> import dermafuse as df
+        >>> answer = df.load(run).predict(image, age=55)
+        >>> answer.label in answer.probabilities, round(sum(answer.probabilities.values()), 6)
+        (True, 1.0)
+        >>> sorted(answer.to_dict())[:2]
+        ['label', 'malignant_probability']
     """
 
     probabilities: Mapping[str, float]
@@ -57,6 +68,13 @@ class Prediction:
         if not self.unknown:
             del plain["unknown"]
         return plain
+
+    def _repr_html_(self) -> str:
+        said = [f"{self.name} ({self.label})", *(f"{name}: not known to the model" for name in self.missing)]
+        if self.out_of_distribution:
+            said.append("This image is unlike those that the model was trained on.")
+        rows = sorted(self.probabilities.items(), key=lambda entry: -entry[1])
+        return notebook.table(("class", "probability"), rows, title=said[0], notes=[*said[1:], DISCLAIMER])
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,13 @@ class Predictor:
 
     Raises:
         BundleError: a network cannot be compiled.
+
+    Example:
+        >>> import dermafuse as df
+        >>> model = df.load(run)
+        >>> answers = model.predict([image, image], age=[55, None])
+        >>> len(answers), answers[1].missing
+        (2, ('age', 'sex', 'localization'))
     """
 
     def __init__(

@@ -34,9 +34,10 @@ def load(
         BundleError: there is no such model, or it is damaged; says what to do.
 
     Example:
-        >>> model = dermafuse.load("RUN")  # doctest: +SKIP
-        >>> model.predict("lesion.jpg", age=55, sex="male", localization="back").label  # doctest: +SKIP
-        'nv'
+        >>> import dermafuse as df
+        >>> model = df.load(run)
+        >>> model.predict(image, age=55, sex="male", localization="back").label in model.classes
+        True
     """
     folder = released_bundle() if path is None else Path(path)
     return Predictor(read_bundle(folder), precision=precision, mode=mode, threads=threads)

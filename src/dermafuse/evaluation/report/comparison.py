@@ -121,8 +121,8 @@ def metric_rows(found: Mapping[str, Any], entry: Mapping[str, Any], place: Place
     return [
         [
             " ".join(path).replace("_", " "),
-            _figure(_at(found["base_metrics"], path)),
-            _figure(_at(entry["metrics"], path)),
+            _figure(at(found["base_metrics"], path)),
+            _figure(at(entry["metrics"], path)),
             _figure(leaf["difference"], sign=True),
             "" if leaf["low"] is None else f"{leaf['low']:+.3f} to {leaf['high']:+.3f}",
             _chance(leaf["p"]),
@@ -164,7 +164,8 @@ def _shows(path: tuple[str, ...], leaf: Mapping[str, Any]) -> str:
     return "better" if (leaf["difference"] > 0) == metric_at(path).larger_is_better else "worse"
 
 
-def _at(block: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
+def at(block: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
+    """Return the value at a path of a metrics block."""
     value: Any = block
     for step in path:
         value = value[step]

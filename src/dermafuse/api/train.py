@@ -1,0 +1,68 @@
+"""``df.train``: what ``dermafuse train`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from dermafuse.api.data import Data, folder_of
+from dermafuse.api.reporting import reporter
+from dermafuse.api.run import Run
+from dermafuse.progress import Reporter
+
+
+def train(
+    data: Data,
+    *,
+    out: str | Path,
+    recipe: str | None = None,
+    folds: int | None = None,
+    audits: Sequence[Literal["leakage", "metadata"]] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool | Reporter = True,
+    **settings: Any,
+) -> Run:
+    """Train and evaluate a model, and leave a RUN folder.
+
+    ``df.train(out="AGAIN", **run.config)`` repeats a run.
+
+    Args:
+        data: a path, or what `read_dataset` returned.
+        out: the folder to make.
+        recipe: ``standard`` (the default), ``seed``, ... (``dermafuse train --help`` lists them).
+        folds: cross-validate: so many runs in ``out/fold-1`` ...
+        audits: measure what leakage, or what metadata, adds with further trainings.
+        resume: continue the unfinished run in ``out``.
+        overwrite: replace the run in ``out``.
+        progress: ``True``: told on stderr; ``False``: to ``logging`` alone; or a reporter of your own.
+        settings: any setting of ``config.toml``, such as ``epochs=5``; ``unfreeze_from=None``: nothing is unfrozen.
+
+    Raises:
+        ConfigError: an unknown recipe or setting, or a value that is not possible.
+        DataError: the data cannot be used. WeightsError: the backbone's weights are missing.
+        OutputError: ``out`` is there already, or cannot be written.
+
+    Example:
+        >>> import dermafuse as df
+        >>> small = dict(backbone="efficientnet_lite0", weights="random", image_size=64, epochs=1, report=False)
+        >>> run = df.train(data, out=folder / "RUN", recipe="seed", progress=False, **small)
+        >>> run.kind, list(run.history["epoch"]), 0.0 <= run.metrics["validation"]["accuracy"] <= 1.0
+        ('run', [1], True)
+    """
+    from dermafuse.training.claim import is_finished, resumed
+    from dermafuse.training.config import asked, resolve
+    from dermafuse.training.start import train as start
+
+    folder = Path(out)
+    options = {"data": str(folder_of(data)), "folds": folds}
+    # None is a value here ("nothing"), not an option that was left out.
+    options |= {name: "none" if value is None else value for name, value in settings.items()}
+    config = None
+    if resume and not overwrite:
+        config = resumed(folder, asked(recipe, options=options))
+    if config is None or not is_finished(folder):
+        config = config or resolve(recipe, options=options)
+        start(config, folder, resume=resume, overwrite=overwrite, report=reporter(progress), audits=audits)
+    return Run.open(folder)
