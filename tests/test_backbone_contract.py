@@ -258,6 +258,7 @@ def test_what_is_frozen_is_a_constant_and_the_uncut_network_trains_what_the_tail
 # Tails of EfficientNets are trained by many other tests.
 @pytest.mark.parametrize("name", quick("convnext_tiny"))
 def test_a_tail_takes_a_training_step_on_this_machine(name: str, image: np.ndarray) -> None:
+    keras.utils.set_random_seed(1)  # of the stochastic depth, which leaves whole blocks out of a step
     backbone = spec(name)
     front, tail = split_at(shake(build_backbone(name, image_size=SIZE, weights="random")), backbone, backbone.tail)
     freeze_for_tail(tail)
@@ -265,7 +266,7 @@ def test_a_tail_takes_a_training_step_on_this_machine(name: str, image: np.ndarr
     model = keras.Model(tail.input, keras.layers.Dense(2)(pooled))
     before = [np.array(variable) for variable in tail.trainable_variables]
     model.compile(keras.optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    history = model.fit(np.asarray(front(image)), np.array([0, 1]), epochs=1, verbose=0)
+    history = model.fit(np.asarray(front(image)), np.array([0, 1]), epochs=3, verbose=0)
     assert np.isfinite(history.history["loss"][0])
     moved = [np.abs(np.array(v) - old).max() > 0 for v, old in zip(tail.trainable_variables, before, strict=True)]
     assert np.mean(moved) > 0.9

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from dermafuse.errors import ConfigError
 from dermafuse.training.config import TrainConfig, parse_assignment, resolve, to_toml
-from dermafuse.training.recipes import RECIPES
+from dermafuse.training.experimental import EXPERIMENTAL
+from dermafuse.training.recipes import MEANINGS, RECIPES
 
 
 def test_the_default_recipe_is_standard_and_its_split_leak_free() -> None:
@@ -86,3 +87,15 @@ def test_every_setting_has_a_place_in_the_file() -> None:
     text = to_toml(resolve("standard"))
     for name in TrainConfig.model_fields:
         assert f"{name} = " in text
+
+
+@pytest.mark.parametrize("name", EXPERIMENTAL)
+def test_an_experimental_setting_is_a_setting_that_no_recipe_uses(name: str) -> None:
+    assert name in TrainConfig.model_fields
+    assert all(getattr(resolve(recipe), name) == 0 for recipe in RECIPES)
+    assert getattr(resolve("seed", assignments=[f"{name}=0.5", "unfreeze_from=top"]), name) == 0.5
+
+
+def test_every_recipe_says_what_it_is_for_and_sets_nothing_but_settings() -> None:
+    assert set(MEANINGS) == set(RECIPES)
+    assert all(set(settings) <= set(TrainConfig.model_fields) for settings in RECIPES.values())

@@ -309,3 +309,22 @@ def test_the_keras_file_trains_exactly_the_weights_that_the_run_trained(
     written = write_keras(rebuild(tmp_path / "run", read_bundle(tmp_path / "run")), tmp_path)
     exported = keras.saving.load_model(written, compile=False)
     assert {v.path for v in exported.trainable_variables} == {v.path for v in trained.trainable_variables}
+
+
+def test_onnx_names_of_values_never_meet_those_of_constants() -> None:
+    import onnxruntime
+    import openvino.opset13 as op
+
+    from dermafuse.runtime.onnx_graph import to_onnx
+
+    value = op.parameter(ov.PartialShape([-1, 2]), np.float32)
+    value.output(0).set_names({"x"})
+    constant = op.constant(np.array([3.0, 4.0], np.float32))
+    constant.set_friendly_name("Add_0")  # as OpenVINO calls what it folded
+    end = op.power(op.erf(op.squared_difference(op.add(value, constant), constant)), np.float32(2.0))
+    end.output(0).set_names({"y"})
+    network = ov.Model([op.result(end)], [value], "small")
+    made = to_onnx(network, {})
+    given = np.array([[0.5, 0.25]], np.float32)
+    (found,) = onnxruntime.InferenceSession(made.SerializeToString()).run(["y"], {"x": given})
+    np.testing.assert_allclose(found, ov.Core().compile_model(network, "CPU")(given)[0], atol=1e-6)

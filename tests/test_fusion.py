@@ -1,5 +1,7 @@
 """Each fusion is its formula, and is found by its name."""
 
+from typing import get_args
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from dermafuse.errors import ConfigError
 from dermafuse.models.classifier import HeadSpec, pooled_classifier
 from dermafuse.models.fusion import FUSIONS, fuse
+from dermafuse.training.config import TrainConfig
 
 CHANNELS, WIDTH = 6, 4
 
@@ -90,6 +93,25 @@ def test_every_other_fusion_works_on_pooled_features(name: str) -> None:
     model = pooled_classifier(CHANNELS, HeadSpec(classes=7, meta_width=WIDTH, fusion=name), seed=0)
     inputs = {"image_input": np.ones((2, CHANNELS), "float32"), "meta_input": np.ones((2, WIDTH), "float32")}
     assert model(inputs).shape == (2, 7)
+
+
+def test_every_fusion_is_a_setting_and_every_setting_a_fusion() -> None:
+    offered = get_args(TrainConfig.model_fields["fusion"].annotation)
+    assert set(offered) == {*FUSIONS, "image_only"}
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_a_fusion_makes_one_vector_a_record_and_all_of_it_trains(name: str) -> None:
+    model, images, metas, _ = built(name)
+    found = np.asarray(model([images, metas]))
+    assert found.ndim == 2
+    assert len(found) == len(images)
+    assert np.isfinite(found).all()
+    kernels = [variable for variable in model.trainable_variables if variable.path.endswith("kernel")]
+    assert all(layer.name.startswith("fusion_") for layer in model.layers if layer.weights), "the head's, by name"
+    assert bool(kernels) == (name not in ("concat", "metadata_only"))
+    alone = np.concatenate([np.asarray(model([images[i : i + 1], metas[i : i + 1]])) for i in range(len(images))])
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5, err_msg="a record's answer is its own")
 
 
 def test_an_unknown_fusion_is_refused_with_the_nearest_name() -> None:

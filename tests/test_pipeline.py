@@ -7,7 +7,7 @@ from PIL import Image
 from dermafuse.data.images import load_image
 from dermafuse.training.activations import ActivationStore, StoreKey, content_digest
 from dermafuse.training.config import resolve
-from dermafuse.training.mixing import mixed, pasted
+from dermafuse.training.experimental import mixed, pasted
 from dermafuse.training.pipeline import MetadataDropout, Rows, ordered_batches, training_batches
 from dermafuse.training.prepare import training_views
 

@@ -35,12 +35,14 @@ def describe_recipes() -> str:
 def describe_settings() -> str:
     """Return every setting with its value in the default recipe, its meaning, and what it may be."""
     from dermafuse.training.config import TrainConfig, resolve
+    from dermafuse.training.experimental import EXPERIMENTAL
     from dermafuse.training.recipes import DEFAULT_RECIPE
 
     usual = resolve(DEFAULT_RECIPE).model_dump()
     lines = [f"settings (--set key=value, or in the file of --config), with their values in recipe {DEFAULT_RECIPE}:"]
     for key, field in TrainConfig.model_fields.items():
-        lines += _beside(f"{key}={_plain(usual[key])}", f"{field.description}{_allowed(field)}")
+        mark = " (experimental)" if key in EXPERIMENTAL else ""
+        lines += _beside(f"{key}={_plain(usual[key])}", f"{field.description}{_allowed(field)}{mark}")
     return "\n".join([*lines, ""])
 
 

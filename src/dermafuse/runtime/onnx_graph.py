@@ -136,7 +136,7 @@ class _Graph:
 
     def put(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Add an ONNX node of one output; return the output's name."""
-        name = f"{kind}_{len(self.nodes)}"
+        name = f"onnx/{kind}_{len(self.nodes)}"  # apart from OpenVINO's names, under which constants are stored
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from dermafuse.training.experimental import focused, margins, prior_shift
+
 Weighting = Literal["none", "balanced", "inverse_sqrt", "effective_number"]
 
 #: beta of the effective number of samples; Cui et al. 2019 use 0.999 for data sets of this size.
@@ -55,13 +57,9 @@ class ClassificationLoss(keras.losses.Loss):
             every batch in the input pipeline: a tenth of the time of a small head.
         label_smoothing: epsilon of Szegedy et al. 2016, "Rethinking the Inception architecture": the target is
             1 - eps on the label, eps / k spread.
-        logit_adjustment: tau of Menon et al. 2021, "Long-tail learning via logit adjustment":
-            ``tau * log(prior)`` is added to the logits, so that plain argmax afterwards aims at balanced accuracy.
-            tau = 1 is the balanced softmax of Ren et al. 2020.
-        focal_gamma: gamma of Lin et al. 2017, "Focal loss": the row's value times ``(1 - p_label) ** gamma``.
-        margin: largest margin of LDAM (Cao et al. 2019, "Learning imbalanced datasets with label-distribution-aware
-            margin loss"): the label's logit is lowered by ``margin * (n_min / n_label) ** 0.25``. Their scale s = 30
-            belongs to logits that are cosines; these are not, so s = 1.
+        logit_adjustment: tau of ``experimental.prior_shift``.
+        focal_gamma: gamma of ``experimental.focused``.
+        margin: the largest of ``experimental.margins``.
     """
 
     def __init__(
@@ -75,10 +73,8 @@ class ClassificationLoss(keras.losses.Loss):
         margin: float = 0.0,
     ) -> None:
         super().__init__(name="classification_loss", reduction="sum_over_batch_size")
-        priors = counts / counts.sum()
-        self._shift = (logit_adjustment * np.log(np.maximum(priors, 1e-12))).astype(np.float32)
-        safe = np.maximum(counts, 1)
-        self._margins = (margin * (safe.min() / safe) ** 0.25).astype(np.float32)
+        self._shift = prior_shift(counts, logit_adjustment)
+        self._margins = margins(counts, margin)
         self._smoothing = label_smoothing
         self._gamma = focal_gamma
         self.class_weights = keras.Variable(
@@ -97,5 +93,5 @@ class ClassificationLoss(keras.losses.Loss):
         target = labels * (1.0 - self._smoothing) + self._smoothing / classes
         values = -ops.sum(target * log_p, axis=-1)
         if self._gamma:
-            values = values * (1.0 - ops.exp(ops.sum(labels * log_p, axis=-1))) ** self._gamma
+            values = focused(values, labels, log_p, self._gamma)
         return values * ops.sum(labels * self.class_weights, axis=-1)

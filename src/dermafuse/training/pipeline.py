@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dermafuse.data.images import load_image
 from dermafuse.training.activations import RowTable
 from dermafuse.training.augmentation import augment_images
-from dermafuse.training.mixing import mixed, pasted
+from dermafuse.training.experimental import mixed, pasted
 from dermafuse.training.sampling import epoch_rows
 
 #: Streams of random numbers that must not repeat each other.

@@ -1,8 +1,60 @@
-"""Rows blended with each other, so that the network learns to answer in shares: mixup and CutMix."""
+"""What no recipe uses: settings that stay valid, in one place.
+
+Terms of the loss (`losses.ClassificationLoss`) and rows blended with each other, so that the network learns to answer
+in shares: mixup and CutMix.
+"""
 
 from __future__ import annotations
 
-import tensorflow as tf
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+#: The settings that are marked so in the help; a test holds that no recipe sets one.
+EXPERIMENTAL: Final = ("logit_adjustment", "focal_gamma", "margin", "deferred_weighting", "mixup", "cutmix")
+
+
+def prior_shift(counts: NDArray[np.int64], tau: float) -> NDArray[np.float32]:
+    """Return what is added to the logits in the loss, (k,): ``tau * log(prior)``.
+
+    Menon et al. 2021, "Long-tail learning via logit adjustment": plain argmax afterwards aims at balanced accuracy.
+    tau = 1 is the balanced softmax of Ren et al. 2020.
+    """
+    shift: NDArray[np.float32] = (tau * np.log(np.maximum(counts / counts.sum(), 1e-12))).astype(np.float32)
+    return shift
+
+
+def margins(counts: NDArray[np.int64], largest: float) -> NDArray[np.float32]:
+    """Return by how much each class's logit is lowered where it is the label, (k,): rarer classes by more.
+
+    ``largest * (n_min / n_label) ** 0.25`` of LDAM (Cao et al. 2019, "Learning imbalanced datasets with
+    label-distribution-aware margin loss"). Their scale s = 30 belongs to logits that are cosines; these are not, so
+    s = 1.
+    """
+    safe = np.maximum(counts, 1)
+    lowered: NDArray[np.float32] = (largest * (safe.min() / safe) ** 0.25).astype(np.float32)
+    return lowered
+
+
+def focused(
+    values: keras.KerasTensor, labels: keras.KerasTensor, log_p: keras.KerasTensor, gamma: float
+) -> keras.KerasTensor:
+    """Return the rows' values (b,) times ``(1 - p_label) ** gamma``: Lin et al. 2017, "Focal loss".
+
+    Args:
+        values: (b,).
+        labels: (b, k), one-hot or shares.
+        log_p: (b, k).
+        gamma: above 0.
+    """
+    from keras import ops
+
+    return values * (1.0 - ops.exp(ops.sum(labels * log_p, axis=-1))) ** gamma
 
 
 def mixed(
@@ -38,6 +90,8 @@ def pasted(
         alpha: above 0.
         seed: int64 (2,).
     """
+    import tensorflow as tf
+
     image = tf.cast(inputs["image_input"], tf.float32)
     size = tf.cast(tf.shape(image)[1:3], tf.float32)
     side = size * tf.sqrt(1.0 - _share(alpha, seed))
@@ -54,10 +108,14 @@ def pasted(
 
 def _share(alpha: float, seed: tf.Tensor) -> tf.Tensor:
     """Return one draw of Beta(alpha, alpha)."""
+    import tensorflow as tf
+
     first, second = tf.unstack(tf.random.stateless_gamma((2,), seed, alpha))
     return tf.math.divide_no_nan(first, first + second)
 
 
 def _blend(each: tf.Tensor, mine: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
     each = tf.cast(each, tf.float32)
     return mine * each + (1.0 - mine) * tf.roll(each, 1, axis=0)
