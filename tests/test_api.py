@@ -20,9 +20,6 @@ from dermafuse.api.reporting import reporter
 from dermafuse.data.synthetic import write_synthetic
 from dermafuse.progress import SILENT
 
-matplotlib = pytest.importorskip("matplotlib", reason="the extra `plot` (also in `dev`) is not installed")
-matplotlib.use("Agg")
-
 SMALL = {"backbone": "efficientnet_lite0", "weights": "random", "image_size": 64, "epochs": 1}
 
 
@@ -46,8 +43,10 @@ def image_of(data: str) -> str:
     return str(df.read_dataset(data).table["path"].iloc[0])
 
 
-@pytest.fixture(autouse=True)
-def closed_figures() -> Iterator[None]:
+@pytest.fixture
+def matplotlib() -> Iterator[None]:
+    """Without a screen; the test is skipped where the extra `plot` is not installed."""
+    pytest.importorskip("matplotlib", reason="the extra `plot` (also in `dev`) is not installed").use("Agg")
     yield
     from matplotlib import pyplot
 
@@ -86,7 +85,17 @@ PUBLIC = [name for name in df.__all__ if not name.endswith("Error") and name != 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_of_public_names_run(name: str, run: df.Run, data: str, tmp_path: Path) -> None:
-    found = getattr(df, name)
+    examples_run(getattr(df, name), name, run, data, tmp_path)
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_examples_of_figures_run(run: df.Run, data: str, tmp_path: Path) -> None:
+    from dermafuse.api.plots import Plots
+
+    examples_run(Plots, "Plots", run, data, tmp_path)
+
+
+def examples_run(found: object, name: str, run: df.Run, data: str, tmp_path: Path) -> None:
     given = {"run": str(run.path), "data": data, "image": image_of(data), "folder": tmp_path}
     tests = [test for test in doctest.DocTestFinder().find(found, name, globs=given) if test.examples]
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
@@ -106,8 +115,7 @@ def test_a_notebooks_way_from_data_to_explanation(run: df.Run, data: str) -> Non
     assert f"{len(records):,} images" in df.check(records, progress=False)._repr_html_()
     assert run.kind == "run"
     assert run.metrics["validation"]["n"] == len(run.predictions)
-    axes = run.plot.confusion_matrix()
-    assert axes.get_xlabel() == "predicted"
+    assert run.plot.confusion_matrix.frame()["count"].sum() == run.block["n"]
     model = df.load(run.path)
     answer = model.predict(image_of(data), age=55, sex="male")
     assert answer.label in run.labels.codes
@@ -117,6 +125,7 @@ def test_a_notebooks_way_from_data_to_explanation(run: df.Run, data: str) -> Non
     assert answer.label in answer._repr_html_()
 
 
+@pytest.mark.usefixtures("matplotlib")
 @pytest.mark.parametrize(
     ("name", "choice", "file"),
     [
@@ -141,7 +150,9 @@ def test_figures_hold_the_numbers_of_the_reports_figures(
     axes = display(choice)
     assert axes.get_title()
     axes.figure.savefig(tmp_path / "figure.png", dpi=40)
+    size = axes.figure.get_size_inches().tolist()
     assert display(choice, ax=axes) is axes
+    assert axes.figure.get_size_inches().tolist() == size
     assert display._repr_html_().startswith("<svg")
     with pytest.raises(df.DataError, match="holds no numbers for this figure"):
         judged.plot.learning()
@@ -260,6 +271,17 @@ def test_the_estimator_learns_from_features_and_keeps_lesions_together(data: str
         localization=row["localization"], itches=str(row["itches"]),
     )  # fmt: skip
     np.testing.assert_allclose(probabilities[0], list(alone.probabilities.values()), atol=1e-6)
+
+
+def test_the_estimator_refuses_labels_that_teach_nothing_and_answers_only_when_fitted(data: str) -> None:
+    from sklearn.exceptions import NotFittedError
+
+    X, y, _ = table_of(data)
+    for labels, says in ((y.astype(object).where(y.index > 0), "without a label"), (y * 0, "of one class")):
+        with pytest.raises(df.DataError, match=says):
+            df.DermafuseClassifier(image="path").fit(X, labels)
+    with pytest.raises(NotFittedError):
+        df.DermafuseClassifier(image="path").predict(X)
 
 
 @pytest.mark.parametrize(

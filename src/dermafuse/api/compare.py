@@ -111,19 +111,16 @@ class Comparison:
         return notebook.table(heads, rows, title=title)
 
 
-def compare(
-    a: str | Path | RunFolder, b: str | Path | RunFolder, *more: str | Path | RunFolder, seed: int = 0
-) -> Comparison:
+def compare(base: str | Path | RunFolder, *others: str | Path | RunFolder, seed: int = 0) -> Comparison:
     """Compare models that were judged on the same images.
 
     Args:
-        a: the base: a Run, or the path of a RUN, of folds, of an evaluation, or of a ``predictions.csv``.
-        b: what is compared with it, likewise.
-        more: further ones.
+        base: a Run, or the path of a RUN, of folds, of an evaluation, or of a ``predictions.csv``.
+        others: one or more that are compared with it, likewise.
         seed: of the bootstrap over lesions.
 
     Raises:
-        DataError: images, classes, labels or lesions differ.
+        DataError: images, classes, labels or lesions differ; or there is nothing to compare with.
 
     Example:
         >>> import dermafuse as df
@@ -131,5 +128,5 @@ def compare(
         >>> float(same.frame()["difference"].abs().max()), len(same.changed())
         (0.0, 0)
     """
-    judged = [read_judged(each.path if isinstance(each, RunFolder) else Path(each)) for each in (a, b, *more)]
+    judged = [read_judged(each.path if isinstance(each, RunFolder) else Path(each)) for each in (base, *others)]
     return Comparison(judged, _compare(judged, seed=seed))

@@ -130,14 +130,14 @@ def check(
     )
 
 
-def folder_of(data: Data) -> Path:
+def path_of(data: Data) -> Path:
     """Return where a data set lies, for what reads it from there.
 
     Raises:
         DataError: records that were changed after they were read.
     """
     if not isinstance(data, Records):
-        return Path(data).expanduser().resolve()
+        return Path(data).expanduser()
     there = _read(data.root)
     if there.labels != data.labels or not there.table.equals(data.table):
         raise DataError(

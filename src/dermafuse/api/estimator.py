@@ -98,7 +98,11 @@ class DermafuseClassifier(ClassifierMixin, BaseEstimator):  # scikit-learn wants
             DataError: not such a table, or images and values that cannot be used. ConfigError: a wrong setting.
         """
         table = self._checked(X)
+        if pd.isna(np.asarray(y, dtype=object)).any():
+            raise DataError("y has rows without a label; leave them out.")
         self.classes_ = np.unique(np.asarray(y))
+        if len(self.classes_) < 2:
+            raise DataError(f"All {len(table):,} rows are of one class; a model learns nothing from that: add others.")
         with self._folder() as folder:
             data = self._write(folder / "data", table, np.asarray(y), None if groups is None else np.asarray(groups))
             split = {} if groups is None else {"split": "lesion"}
@@ -120,6 +124,7 @@ class DermafuseClassifier(ClassifierMixin, BaseEstimator):  # scikit-learn wants
 
     def predict(self, X: pd.DataFrame) -> npt.NDArray[Any]:
         """Return the decided labels (n,); raises as `predict_proba`."""
+        check_is_fitted(self)
         place = {code: position for position, code in enumerate(self._codes())}
         labels: npt.NDArray[Any] = self.classes_[[place[found.label] for found in self._predictions(X)]]
         return labels

@@ -10,6 +10,7 @@ from dermafuse.errors import ConfigError, DataError, DermafuseError, nearest
 from dermafuse.evaluation.figures import curves, tables
 from dermafuse.evaluation.figures.canvas import INKS
 from dermafuse.evaluation.metric_table import subgroup_metrics
+from dermafuse.evaluation.subgroups import MINIMUM_ROWS
 from dermafuse.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Display:
             DermafuseError: matplotlib is not installed, the run holds no such numbers, or there is no such choice.
         """
         canvas, table = self._drawn(choice)
-        axes = _new_axes() if ax is None else ax
+        axes = _new_axes(len(table) if self.draw is _forest else 0) if ax is None else ax
         axes.set_title(canvas.title)
         self.draw(axes, table)
         return axes
@@ -183,14 +184,15 @@ def _check_choice(choice: str, known: Any, what: str) -> None:
         raise ConfigError(f"There is no {what} '{choice}'; there are {', '.join(known)}.{nearest(choice, known)}")
 
 
-def _new_axes() -> Axes:
+def _new_axes(lines: int) -> Axes:
+    """Return axes; higher where they have to hold so many lines of text."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
         raise DermafuseError(
             'Figures in Python need matplotlib; run: pip install "dermafuse[plot]" (.frame() needs none).'
         ) from error
-    return pyplot.subplots(figsize=(6.0, 5.0), layout="constrained")[1]
+    return pyplot.subplots(figsize=(6.0, max(5.0, 0.25 * lines)), layout="constrained")[1]
 
 
 def _ink(name: str) -> str:
@@ -230,12 +232,13 @@ def _curves(x: str, y: str, values: Mapping[str, float | None]) -> Callable[[Axe
 
 
 def _reliability(ax: Axes, table: pd.DataFrame) -> None:
+    both = bool(table["stage"].eq("before").any())
     for stage, part in table.groupby("stage", sort=False):
         ink = _ink("accent" if stage == "after" else "warm")
         reach = [part["frequency"] - part["low"], part["high"] - part["frequency"]]
         ax.errorbar(
             part["confidence"], part["frequency"], yerr=[each.clip(lower=0) for each in reach], color=ink, marker="o",
-            label=f"{stage} temperature",
+            label=f"{stage} temperature" if both else "as predicted",
         )  # fmt: skip
     _unit(ax, "probability said", "share that came true", diagonal=True)
     ax.legend()
@@ -264,7 +267,10 @@ def _forest(ax: Axes, table: pd.DataFrame) -> None:
     )
     ax.set_yticks(places, names)
     ax.set_xlabel(metric.replace("_", " "))
-    ax.figure.set_size_inches(7.0, max(3.0, 0.28 * len(table) + 1.0))
+    for place, value, withheld in zip(places, values, table["withheld"], strict=True):
+        if value != value:  # NaN: say why there is no point
+            why = f"withheld (n < {MINIMUM_ROWS})" if withheld else "too few cases"
+            ax.text(0.02, place, why, transform=ax.get_yaxis_transform(), va="center", fontsize=7, color=_ink("soft"))
 
 
 _FOREST_COLUMNS: Final = frozenset(
@@ -276,4 +282,5 @@ def _learning(ax: Axes, table: pd.DataFrame) -> None:
     for (column, fold), part in table.groupby(["column", "fold"], sort=False):
         ax.plot(part["epoch"], part["value"], marker=".", label=f"{column} {fold}".strip())
     ax.set(xlabel="epoch", ylabel="value")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()

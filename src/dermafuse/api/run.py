@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from dermafuse import notebook
-from dermafuse.api.data import Data, folder_of
+from dermafuse.api.data import Data, path_of
 from dermafuse.api.reporting import reporter
+from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.evaluation.summary import headlines
 from dermafuse.progress import Reporter
-from dermafuse.runs import RunFolder
+from dermafuse.runs import RunFolder, read_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,12 +74,14 @@ class Run(RunFolder):
         """
         from dermafuse.evaluation.report.make import make_report
 
-        return make_report(
+        page = make_report(
             self.path,
             data=None if data is None else Path(data),
             masks=None if masks is None else Path(masks),
             report=reporter(progress),
         )
+        self.metrics = read_metrics(self.path)  # the report adds what it shows and they lacked
+        return page
 
     def evaluate(
         self, data: Data, *, out: str | Path, overwrite: bool = False, progress: bool | Reporter = True
@@ -95,7 +98,9 @@ class Run(RunFolder):
     def _repr_html_(self) -> str:
         title = f"{self.path} ({self.kind}): {self.block['n']:,} {self.reported} images"
         rows = self.frame().itertuples(index=False)
-        return notebook.table(("metric", "value", "95 %: low", "high"), rows, title=title, notes=self.announcements)
+        return notebook.table(
+            ("metric", "value", "95 %: low", "high"), rows, title=title, notes=[*self.announcements, DISCLAIMER]
+        )
 
     @property
     def announcements(self) -> list[str]:
@@ -156,7 +161,7 @@ def evaluate(
 
     evaluate_bundle(
         model_path(run),
-        folder_of(data),
+        path_of(data),
         Path(out),
         max_bad=max_bad,
         overwrite=overwrite,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from dermafuse.api.data import Data, folder_of
+from dermafuse.api.data import Data, path_of
 from dermafuse.api.reporting import reporter
 from dermafuse.api.run import Run
 from dermafuse.progress import Reporter
@@ -51,18 +51,48 @@ def train(
         >>> run.kind, list(run.history["epoch"]), 0.0 <= run.metrics["validation"]["accuracy"] <= 1.0
         ('run', [1], True)
     """
+    # None is a value here ("nothing"), not an option that was left out.
+    options = {name: "none" if value is None else value for name, value in settings.items()}
+    options |= {"data": str(path_of(data).resolve()), "folds": folds}
+    return train_as_asked(
+        Path(out),
+        {"recipe": recipe, "options": options},
+        audits=audits,
+        resume=resume,
+        overwrite=overwrite,
+        report=reporter(progress),
+    )
+
+
+def train_as_asked(
+    out: Path,
+    named: Mapping[str, Any],
+    *,
+    audits: Sequence[str],
+    resume: bool,
+    overwrite: bool,
+    report: Reporter,
+) -> Run:
+    """Train, or open the finished run that was to be resumed: ``df.train`` and ``dermafuse train``.
+
+    Args:
+        out: the RUN folder.
+        named: what was named of the settings: arguments of `dermafuse.training.config.resolve`.
+        audits: ``leakage``, ``metadata``.
+        resume: continue the unfinished run in ``out``.
+        overwrite: replace the run in ``out``.
+        report: who is told the progress.
+
+    Raises:
+        DermafuseError: with one sentence that says what to do.
+    """
     from dermafuse.training.claim import is_finished, resumed
     from dermafuse.training.config import asked, resolve
     from dermafuse.training.start import train as start
 
-    folder = Path(out)
-    options = {"data": str(folder_of(data)), "folds": folds}
-    # None is a value here ("nothing"), not an option that was left out.
-    options |= {name: "none" if value is None else value for name, value in settings.items()}
-    config = None
-    if resume and not overwrite:
-        config = resumed(folder, asked(recipe, options=options))
-    if config is None or not is_finished(folder):
-        config = config or resolve(recipe, options=options)
-        start(config, folder, resume=resume, overwrite=overwrite, report=reporter(progress), audits=audits)
-    return Run.open(folder)
+    config = resumed(out, asked(**named)) if resume and not overwrite else None
+    if config is not None and is_finished(out):
+        report.say(f"{out} is finished already: there is nothing to resume.")
+    else:
+        start(config or resolve(**named), out, resume=resume, overwrite=overwrite, report=report, audits=audits)
+    return Run.open(out)

@@ -42,32 +42,20 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check a data set."""
-    from dermafuse.data.readers import read_dataset
-    from dermafuse.evaluation.checks.check import check_records, describe
+    from dermafuse.api.data import check, read_dataset
+    from dermafuse.evaluation.checks.check import describe
     from dermafuse.progress import Terminal
-    from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES, against_imbalance
 
-    report = Terminal()
-    if arguments.model is not None:
-        from dermafuse.runtime.bundle_files import find_bundle
-
-        find_bundle(arguments.model)
     # Whether or not every image has a diagnosis: that, too, is something to find out.
     records = read_dataset(arguments.data, labelled=False)
-    found = check_records(
-        records,
-        report,
-        split=arguments.split,
-        seed=arguments.seed,
-        model=arguments.model,
-        against_imbalance=against_imbalance(RECIPES[DEFAULT_RECIPE]),
-    )
+    report = Terminal()
+    found = check(records, split=arguments.split, seed=arguments.seed, model=arguments.model, progress=report)
     if arguments.croissant is not None:
         from dermafuse.data.croissant import write_croissant
 
         report.say(f"Wrote {write_croissant(records, arguments.croissant)}; its paths are relative to the data folder.")
     if arguments.json:
-        print(json.dumps(found, indent=2, allow_nan=False))
+        print(json.dumps(found.content, indent=2, allow_nan=False))
     else:
-        show(*describe(found))
+        show(*describe(found.content))
     return 0

@@ -42,25 +42,21 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare."""
-    from dermafuse.evaluation.compare import compare, read_judged
-    from dermafuse.evaluation.report.comparison import write_comparison
+    from dermafuse.api.compare import compare
     from dermafuse.files import check_output_folder
-    from dermafuse.progress import Terminal
 
     if arguments.out is not None:
         check_output_folder(arguments.out, overwrite=arguments.overwrite)
-    judged = [read_judged(path) for path in arguments.runs]
-    found = compare(judged, seed=arguments.seed)
+    found = compare(*arguments.runs, seed=arguments.seed)
+    page = None
     if arguments.out is not None:
-        write_comparison(
-            found, judged, arguments.out, data=arguments.data, overwrite=arguments.overwrite, report=Terminal()
-        )
+        page = found.write(arguments.out, data=arguments.data, overwrite=arguments.overwrite)
     if arguments.json:
-        print(json.dumps(found, indent=2, allow_nan=False))
+        print(json.dumps(found.content, indent=2, allow_nan=False))
         return 0
-    show(*tables(found))
-    if arguments.out is not None:
-        print(f"The page is in {arguments.out / 'comparison.html'}.")
+    show(*tables(found.content))
+    if page is not None:
+        print(f"The page is in {page}.")
     print(DISCLAIMER)
     return 0
 

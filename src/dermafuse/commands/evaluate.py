@@ -42,24 +42,22 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge one model."""
-    from dermafuse.evaluation.evaluate import evaluate_bundle
-    from dermafuse.progress import Terminal
+    from dermafuse.api.run import evaluate
 
-    metrics = evaluate_bundle(
+    done = evaluate(
         arguments.run,
         arguments.data,
-        arguments.out,
+        out=arguments.out,
         max_bad=arguments.max_bad,
         overwrite=arguments.overwrite,
         precision=arguments.precision,
         views=arguments.views,
         seed=arguments.seed,
-        report=Terminal(),
     )
     if arguments.json:
-        print(json.dumps(metrics, indent=2, allow_nan=False))
+        print(json.dumps(done.metrics, indent=2, allow_nan=False))
     else:
-        show_evaluation(metrics, arguments.out)
+        show_evaluation(done.metrics, arguments.out)
     return 0
 
 

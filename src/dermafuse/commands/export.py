@@ -38,8 +38,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export one model."""
-    from dermafuse.progress import Terminal
-    from dermafuse.training.export import export
+    from dermafuse.api.export import export
 
     done = export(
         arguments.run,
@@ -47,7 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.to,
         int8=arguments.int8,
         data=arguments.data,
-        report=Terminal(),
     )
     if arguments.json:
         print(json.dumps(done, indent=2, allow_nan=False))

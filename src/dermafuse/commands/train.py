@@ -59,37 +59,25 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and evaluate one model, or one a fold."""
+    from dermafuse.api.train import train_as_asked
     from dermafuse.progress import Terminal
-    from dermafuse.runs import read_metrics
-    from dermafuse.training.claim import is_finished, resumed
-    from dermafuse.training.config import asked, resolve
-    from dermafuse.training.start import train
 
     names = ("data", "backbone", "weights", "split", "folds", "seed", "epochs", "unfreeze_from")
     options = {name: getattr(arguments, name) for name in names}
     if options["data"]:  # RUN/config.toml must find the data from any folder
         options["data"] = str(Path(options["data"]).resolve())
-    named: dict[str, Any] = {"file": arguments.config, "options": options, "assignments": arguments.set}
-    config = None
-    if arguments.resume and not arguments.overwrite:
-        config = resumed(arguments.out, asked(arguments.recipe, **named))
-    if config is not None and is_finished(arguments.out):
-        print(f"{arguments.out} is finished already: there is nothing to resume.")
-        show_run(read_metrics(arguments.out), arguments.out)
-        return 0
-    config = config or resolve(arguments.recipe, **named)
-    metrics = train(
-        config,
+    done = train_as_asked(
         arguments.out,
+        {"recipe": arguments.recipe, "file": arguments.config, "options": options, "assignments": arguments.set},
+        audits=[name for name in ("leakage", "metadata") if getattr(arguments, f"audit_{name}")],
         resume=arguments.resume,
         overwrite=arguments.overwrite,
         report=Terminal(),
-        audits=[name for name in ("leakage", "metadata") if getattr(arguments, f"audit_{name}")],
     )
     if arguments.json:
-        print(json.dumps(metrics, indent=2, allow_nan=False))
+        print(json.dumps(done.metrics, indent=2, allow_nan=False))
     else:
-        show_run(metrics, arguments.out)
+        show_run(done.metrics, arguments.out)
     return 0
 
 
