@@ -17,6 +17,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras.src.applications import convnext as keras_convnext
 from keras.src.applications import efficientnet as keras_v1
 from keras.src.applications import efficientnet_v2 as keras_v2
@@ -258,18 +259,19 @@ def test_what_is_frozen_is_a_constant_and_the_uncut_network_trains_what_the_tail
 # Tails of EfficientNets are trained by many other tests.
 @pytest.mark.parametrize("name", quick("convnext_tiny"))
 def test_a_tail_takes_a_training_step_on_this_machine(name: str, image: np.ndarray) -> None:
-    keras.utils.set_random_seed(1)  # of the stochastic depth, which leaves whole blocks out of a step
     backbone = spec(name)
     front, tail = split_at(shake(build_backbone(name, image_size=SIZE, weights="random")), backbone, backbone.tail)
     freeze_for_tail(tail)
+    activations = tf.constant(np.asarray(front(image)))
+    with tf.GradientTape() as tape:  # without the stochastic depth of training, which leaves whole blocks out
+        loss = tf.reduce_sum(tail(activations, training=False) ** 2)
+    gradients = [np.asarray(each) for each in tape.gradient(loss, tail.trainable_variables)]
+    assert all(np.isfinite(each).all() for each in gradients)
+    assert all(each.any() for each in gradients)
     pooled = keras.layers.GlobalAveragePooling2D()(tail.output)
     model = keras.Model(tail.input, keras.layers.Dense(2)(pooled))
-    before = [np.array(variable) for variable in tail.trainable_variables]
     model.compile(keras.optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    history = model.fit(np.asarray(front(image)), np.array([0, 1]), epochs=3, verbose=0)
-    assert np.isfinite(history.history["loss"][0])
-    moved = [np.abs(np.array(v) - old).max() > 0 for v, old in zip(tail.trainable_variables, before, strict=True)]
-    assert np.mean(moved) > 0.9
+    assert np.isfinite(model.fit(activations, np.array([0, 1]), epochs=1, verbose=0).history["loss"][0])
 
 
 # --- a run of it: bundle, Grad-CAM, export
