@@ -185,13 +185,14 @@ def test_the_recipes_of_before_resolve_to_block4() -> None:
 
 
 def test_members_of_an_ensemble_must_all_have_the_stage(tmp_path: Path) -> None:
+    from dermafuse.progress import SILENT
     from dermafuse.training.start import train
 
     config = resolve(
         "best", options={"data": str(tmp_path)}, assignments=["members=['convnext_tiny', 'efficientnet_b0']"]
     )
     with pytest.raises(ConfigError, match="no stage 'stage3' in efficientnet_b0"):
-        train(config, tmp_path / "out")
+        train(config, tmp_path / "out", resume=False, overwrite=False, report=SILENT)
 
 
 # --- the built network is what the registration says
