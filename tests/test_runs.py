@@ -1,5 +1,6 @@
 """A RUN folder is read in one place: what kind it is, and its files as they are asked for."""
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from dermafuse import runs
 from dermafuse.errors import DataError
 from dermafuse.runs import RunFolder
 from tiny_run import copy_run, tiny_run
@@ -81,3 +83,15 @@ def test_what_holds_no_finished_run_is_refused(tmp_path: Path, name: str) -> Non
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=name):
         RunFolder.open(tmp_path / name)
+
+
+#: Below `runs`, or too early for it: what --overwrite may replace, what a mistyped path is, the gate of int8.
+EXCEPTIONS = {"runs.py", "files.py", "asking.py", "quantize_gate.py"}
+
+
+def test_no_other_module_names_the_files_of_a_run() -> None:
+    names = {runs.CONFIG, runs.METRICS, runs.PREDICTIONS, runs.HISTORY, runs.SKIPPED, runs.PAGE}
+    for path in Path(runs.__file__).parent.glob("**/*.py"):
+        if path.name not in EXCEPTIONS:
+            constants = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+            assert not {node.value for node in constants if isinstance(node.value, str)} & names, path

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
     """Print the closing tables of an evaluation."""
     from dermafuse.evaluation.summary import summary
+    from dermafuse.runs import PAGE
     from dermafuse.runtime.released import which_model
 
     test, unseen = metrics["test"], metrics.get("test_unseen")
@@ -76,4 +77,4 @@ def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
     if not metrics["overlap"]["known"]:
         print(f"OVERLAP UNKNOWN: {metrics['overlap']['basis']} Some of these images may have been learned from.")
     print(which_model(metrics["model"]))
-    print(f"The report is in {out / 'report.html'}. {DISCLAIMER}")
+    print(f"The report is in {out / PAGE}. {DISCLAIMER}")

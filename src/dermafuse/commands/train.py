@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 def show_run(metrics: Mapping[str, Any], out: Path) -> None:
     """Print the closing tables of a run."""
     from dermafuse.evaluation.summary import summary
+    from dermafuse.runs import PAGE
 
     show(*summary(metrics["validation"], f"{out}: validation, {metrics['validation']['n']:,} images"))
     for text in metrics["announcements"]:
@@ -98,8 +99,8 @@ def show_run(metrics: Mapping[str, Any], out: Path) -> None:
     )
     for line in audit_lines(metrics.get("audits") or {}):
         print(line)
-    if (out / "report.html").exists():
-        print(f"The report is in {out / 'report.html'}.")
+    if (out / PAGE).exists():
+        print(f"The report is in {out / PAGE}.")
     seconds = metrics["seconds"]
     print(f"{seconds['total']:.1f} s in all, {seconds['train']:.1f} s of it training. {DISCLAIMER}")
 

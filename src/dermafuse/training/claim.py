@@ -11,18 +11,18 @@ from typing import Any, Final
 
 from dermafuse.errors import ConfigError, DataError, OutputError, WeightsError
 from dermafuse.files import check_output_folder, check_writable, nearest_path, write_atomic, write_json
+from dermafuse.runs import CONFIG, METRICS
 from dermafuse.training.config import TrainConfig, read_toml, to_toml, validated
 
 #: Folder of partial work inside RUN.
 CHECKPOINTS: Final = "checkpoints"
 
-_SETTINGS: Final = "config.toml"
 _AUDITS: Final = "audits.json"
 
 
 def is_finished(out: Path) -> bool:
     """Return whether ``out`` holds a finished run, and not one that is being replaced."""
-    return (out / "metrics.json").is_file() and not (out / CHECKPOINTS).is_dir()
+    return (out / METRICS).is_file() and not (out / CHECKPOINTS).is_dir()
 
 
 def resumed(out: Path, asked: Mapping[str, Any]) -> TrainConfig | None:
@@ -79,7 +79,7 @@ def is_started(out: Path) -> bool:
 
 def _settings(out: Path) -> Path | None:
     """Return the settings of the run in ``out``; those of an unfinished one that replaces it come first."""
-    return next((path for path in (out / CHECKPOINTS / _SETTINGS, out / _SETTINGS) if path.is_file()), None)
+    return next((path for path in (out / CHECKPOINTS / CONFIG, out / CONFIG) if path.is_file()), None)
 
 
 @contextlib.contextmanager
@@ -89,14 +89,14 @@ def recorded(folder: Path, config: TrainConfig, audits: Sequence[str] = ()) -> I
     Settings or data that are refused before anything was trained leave no unfinished run behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / _SETTINGS, to_toml(config))
+    write_atomic(folder / CONFIG, to_toml(config))
     if audits:
         write_json(folder / _AUDITS, list(audits))
     try:
         yield
     except (ConfigError, DataError, WeightsError):
         if not any(folder.rglob("*.safetensors")):
-            for name in (_SETTINGS, _AUDITS):
+            for name in (CONFIG, _AUDITS):
                 (folder / name).unlink(missing_ok=True)
             inside = [Path(found) for found, _, _ in os.walk(folder, topdown=False)]
             for place in (*inside, folder.parent):
@@ -113,7 +113,7 @@ def check_output(out: Path, *, resume: bool, overwrite: bool) -> bool:
             ``resume`` nor ``overwrite`` says what to do with it, or nothing can be written there.
     """
     # A finished run with checkpoints is being replaced by an unfinished one.
-    folds = (any(out.glob("fold-*")) or (out / _SETTINGS).is_file()) and not (out / "metrics.json").exists()
+    folds = (any(out.glob("fold-*")) or (out / CONFIG).is_file()) and not (out / METRICS).exists()
     unfinished = folds or (out / CHECKPOINTS).is_dir()
     if unfinished and not resume and not overwrite:
         raise OutputError(f"{out} holds an unfinished run; add --resume to continue it, or --overwrite to start again.")

@@ -8,7 +8,6 @@ many rows: they choose the decision offsets and the prediction sets. Members are
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -39,6 +38,7 @@ from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import folder_atomic, write_json
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter, Silent
+from dermafuse.runs import CONFIG, HISTORY, METRICS, PREDICTIONS, SKIPPED, read_metrics
 from dermafuse.runtime.bundle import Bundle, BundleContent, read_bundle, write_bundle
 from dermafuse.training.claim import recorded
 from dermafuse.training.config import TrainConfig, to_toml
@@ -147,22 +147,22 @@ def train_ensemble(
     metrics = enriched(metrics, rows_of_table(table, classes), records, seed=config.seed)
     metrics["seconds"]["total"] = round(time.perf_counter() - started, 3)
     with folder_atomic(out, overwrite=True) as folder:
-        (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        (folder / CONFIG).write_text(to_toml(config), encoding="utf-8")
         history = [member.history.assign(member=number) for number, member in enumerate(trained, start=1)]
-        pd.concat(history).to_csv(folder / "history.csv", index=False)
-        table.to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
+        pd.concat(history).to_csv(folder / HISTORY, index=False)
+        table.to_csv(folder / PREDICTIONS, index=False, float_format="%.7g")
         content = combined(
             [member.bundle for member in trained], offsets, sets, model_card(metrics, config.model_dump())
         )
-        skipped = checkpoints / "members" / f"{config.members[0]}-1" / "skipped.csv"
+        skipped = checkpoints / "members" / f"{config.members[0]}-1" / SKIPPED
         if skipped.exists():  # every member reads every row, so one list is that of all
-            shutil.copy(skipped, folder / "skipped.csv")
+            shutil.copy(skipped, folder / SKIPPED)
         write_bundle(folder / "model", content, half_weights=True)
         place = pd.Index(records.table["image_id"]).get_indexer(pd.Index(validation.image_id))
         metrics["published"] = check_published(
             folder, records.subset(place), validation.probabilities, first["network"]["precision"]
         ).block
-        write_json(folder / "metrics.json", metrics)
+        write_json(folder / METRICS, metrics)
         if config.report:
             make_report(folder, data=Path(config.data), title=out.resolve().name, report=report)
     return TrainedRun(out, metrics, first["network"]["parameters"])
@@ -178,7 +178,7 @@ def _train_members(
     for backbone in config.members:
         for number, part in enumerate(inner, start=1):
             where = folder / f"{backbone}-{number}"
-            if not (where / "metrics.json").exists():
+            if not (where / METRICS).exists():
                 report.say(
                     f"Member {len(trained) + 1} of {len(config.members) * len(inner)}: {backbone}, part {number}"
                 )
@@ -195,10 +195,10 @@ def _train_members(
 def _read(folder: Path, backbone: str, classes: LabelSet) -> _Trained:
     return _Trained(
         backbone,
-        json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        read_metrics(folder),
         read_bundle(folder),
-        read_rows(folder / "predictions.csv", classes),
-        pd.read_csv(folder / "history.csv"),
+        read_rows(folder / PREDICTIONS, classes),
+        pd.read_csv(folder / HISTORY),
     )
 
 

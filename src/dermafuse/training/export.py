@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dermafuse.errors import ConfigError, OutputError, nearest
 from dermafuse.files import folder_atomic
 from dermafuse.progress import Reporter, Silent
+from dermafuse.runs import CONFIG
 
 if TYPE_CHECKING:
     from dermafuse.runtime.bundle import Bundle
@@ -185,7 +186,7 @@ def _data_of(run: Path, named: Path | None, report: Reporter) -> Path | None:
     """Return the data set to verify on; ``None`` where none is named and the run's own is not there any more."""
     if named is not None:
         return named
-    file = run / "config.toml"
+    file = run / CONFIG
     try:
         data = str(tomllib.loads(file.read_text(encoding="utf-8")).get("data", "")) if file.is_file() else ""
     except (OSError, ValueError) as error:

@@ -12,6 +12,7 @@ import safetensors.numpy
 
 from dermafuse.errors import BundleError, ConfigError
 from dermafuse.models.classifier import is_head
+from dermafuse.runs import CONFIG
 from dermafuse.runtime.bundle import Bundle
 from dermafuse.runtime.export_check import Answer
 from dermafuse.runtime.network import IMAGE_INPUT, META_INPUT
@@ -38,7 +39,7 @@ def rebuild(run: Path, bundle: Bundle) -> keras.Model:
     config = _config(run).model_copy(update={"precision": "f32"})
     plan = plan_network(config)
     if bundle.info.get("weights") != plan.weights or bundle.info.get("backbone") != plan.backbone.name:
-        raise BundleError(f"{bundle.path} and {run / 'config.toml'} are not of one run; copy the run again.")
+        raise BundleError(f"{bundle.path} and {run / CONFIG} are not of one run; copy the run again.")
     model = whole_model(plan, head_spec(config, len(bundle.classes), bundle.encoder.width), config)
     assign_trained(model, run / TRAINED_WEIGHTS)
     return model
@@ -93,7 +94,7 @@ def keras_answer(path: Path, temperature: float) -> Answer:
 
 
 def _config(run: Path) -> TrainConfig:
-    file = run / "config.toml"
+    file = run / CONFIG
     if not file.is_file():
         raise ConfigError(
             f"{run} holds no config.toml, so the Keras model cannot be built again; name a RUN folder, or use "

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dermafuse.evaluation.model_card import model_card
 from dermafuse.files import sha256
 from dermafuse.models.classifier import HeadSpec, image_pool, is_head
+from dermafuse.runs import CONFIG, HISTORY, METRICS, PREDICTIONS, SKIPPED
 from dermafuse.runtime.bundle import BundleContent, write_bundle
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.training.config import TrainConfig, to_toml
@@ -57,11 +58,11 @@ def write_run(
     Raises:
         BundleError: the bundle does not answer as the model that was judged.
     """
-    (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
-    pd.DataFrame(result.history).to_csv(folder / "history.csv", index=False)
-    table.to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
+    (folder / CONFIG).write_text(to_toml(config), encoding="utf-8")
+    pd.DataFrame(result.history).to_csv(folder / HISTORY, index=False)
+    table.to_csv(folder / PREDICTIONS, index=False, float_format="%.7g")
     if len(data.skipped):
-        data.skipped.to_csv(folder / "skipped.csv", index=False, errors="backslashreplace")
+        data.skipped.to_csv(folder / SKIPPED, index=False, errors="backslashreplace")
     save_trained_weights(folder / TRAINED_WEIGHTS, model)
     write_bundle(
         folder / "model", bundle_content(config, plan, model, network, head, data, outcome, uncertainty, metrics)
@@ -73,7 +74,7 @@ def write_run(
     clock("verify")
     # Last: a folder with metrics.json is a finished run. JSON knows no NaN, and none may hide here.
     metrics |= {"published": published.block, "files": _hashes(folder)}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / METRICS).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return published.predictor
 
 
@@ -153,5 +154,5 @@ def mean_embedding(model: keras.Model, rows: Rows) -> NDArray[np.float32]:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    names = ("config.toml", "history.csv", "predictions.csv", "skipped.csv")
+    names = (CONFIG, HISTORY, PREDICTIONS, SKIPPED)
     return {name: sha256(folder / name) for name in names if (folder / name).exists()}

@@ -12,6 +12,7 @@ from dermafuse.evaluation.report.facts import Facts, step
 from dermafuse.evaluation.report.gallery import Example, Gallery
 from dermafuse.evaluation.report.html import Cell, card, details, figure, grid, note, section, table
 from dermafuse.printable import escape
+from dermafuse.runs import CONFIG
 from dermafuse.runtime.explain import FROZEN_HEATMAP
 
 _LEAK_WORDS: Final = (
@@ -110,7 +111,7 @@ def configuration(facts: Facts, config: Mapping[str, Any] | None) -> str:
     blocks = []
     if config:
         rows: list[Row] = [[Cell(f"<code>{escape(key)}</code>"), _plain(value)] for key, value in config.items()]
-        blocks.append(card(table(("setting", "value"), rows, sortable=False), title="config.toml"))
+        blocks.append(card(table(("setting", "value"), rows, sortable=False), title=CONFIG))
     for key, title in (("network", "Network"), ("model", "Model"), ("environment", "Environment")):
         found: list[Row] = [
             [escape_path(pointer.split("/")[2:]), Cell(facts.show(pointer, ",d" if _whole(facts.get(pointer)) else ""))]
