@@ -23,7 +23,7 @@ from dermafuse.runtime import temperature
 from dermafuse.runtime.attribution import grad_cam, shapley
 from dermafuse.runtime.bundle import OutOfDistribution, write_bundle
 from dermafuse.runtime.differentiable import RULES
-from dermafuse.runtime.explain import AGES, Explainer, explain, stretch
+from dermafuse.runtime.explain import AGES, Explainer, stretch
 from dermafuse.runtime.headgraph import HeadGraph
 from dermafuse.runtime.overlay import blend, draw_overlay, save_overlay, upright
 from tiny_bundle import CHANNELS, tiny_bundle, tiny_content, tiny_encoder, tiny_image
@@ -144,7 +144,7 @@ def test_the_head_computes_the_networks_own_logits_with_half_weights_too(tmp_pat
     for half in (False, True):
         write_bundle(tmp_path / str(half), tiny_content(), half_weights=half)
         model = dermafuse.load(tmp_path / str(half), precision="f32")
-        found = explain(model, tiny_image(), age=50).prediction
+        found = model.explain(tiny_image(), age=50).prediction
         for code, p in model.predict(tiny_image(), age=50).probabilities.items():
             assert found.probabilities[code] == pytest.approx(p, abs=1e-5)
 
@@ -297,7 +297,7 @@ def test_attribution_among_too_many_players_is_refused():
 @pytest.mark.parametrize("members", [1, 2])
 def test_attributions_add_up_to_the_prediction_minus_its_baseline(tmp_path, members):
     model = dermafuse.load(tiny_bundle(tmp_path / "m", members=members))
-    found = explain(model, tiny_image(), age=60, sex="female", localization="face")
+    found = model.explain(tiny_image(), age=60, sex="female", localization="face")
     assert set(found.attributions) == set(model.classes)
     for code, shares in found.attributions.items():
         assert list(shares) == ["image", "age", "sex", "localization"]
@@ -324,7 +324,7 @@ def test_the_absent_image_is_the_mean_training_embedding(predictor, explainer):
 
 
 def test_without_a_baseline_the_image_is_left_out_and_that_is_said(tmp_path):
-    found = explain(dermafuse.load(tiny_bundle(tmp_path / "m", head={})), tiny_image(), age=60)
+    found = dermafuse.load(tiny_bundle(tmp_path / "m", head={})).explain(tiny_image(), age=60)
     assert "baseline/embedding" in found.notes[0]
     shares = found.attributions["mel"]
     assert list(shares) == ["age", "sex", "localization"]
@@ -334,7 +334,7 @@ def test_without_a_baseline_the_image_is_left_out_and_that_is_said(tmp_path):
 
 
 def test_an_image_only_model_is_explained_too(tmp_path):
-    found = explain(dermafuse.load(tiny_bundle(tmp_path / "m", metadata=False)), tiny_image())
+    found = dermafuse.load(tiny_bundle(tmp_path / "m", metadata=False)).explain(tiny_image())
     assert list(found.attributions["mel"]) == ["image"]
     assert found.what_if == ()
     assert found.heatmap.shape == (4, 4)
@@ -431,7 +431,7 @@ def test_the_picture_copes_with_long_names_flags_notes_and_a_cold_heatmap(tmp_pa
             ood=rule,
         )
     )
-    found = explain(model, tiny_image())
+    found = model.explain(tiny_image())
     assert found.prediction.out_of_distribution
     object.__setattr__(found, "cam", np.zeros((4, 4)))
     assert not found.heatmap.any()

@@ -13,7 +13,6 @@ from dermafuse.errors import BundleError
 from dermafuse.evaluation.fit_uncertainty import fit_flag
 from dermafuse.evaluation.strangers import strange_pictures
 from dermafuse.runtime.bundle import read_bundle, write_bundle
-from dermafuse.runtime.explain import explain
 from dermafuse.runtime.ood_features import FeatureReader
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.runtime.uncertainty import ood_scores
@@ -38,7 +37,7 @@ def test_a_bundle_with_middle_features_flags_noise_and_explains_with_the_same_sc
         fitted = FeatureReader(flag.network, precision).read([path])
         assert score == pytest.approx(ood_scores(flag.rule, flag.arrays, None, fitted)[0], rel=1e-3)
         assert found.out_of_distribution is (score > threshold)
-    assert explain(predictor, path).prediction.ood_score == pytest.approx(score, rel=1e-3)
+    assert predictor.explain(path).prediction.ood_score == pytest.approx(score, rel=1e-3)
     assert np.mean([bool(p.out_of_distribution) for p in predictor.predict(strange_pictures()["noise"][::2])]) == 1.0
     with pytest.raises(BundleError, match="'ood/means' is not usable"):
         write_bundle(tmp_path / "c", tiny_content(head=head, ood=flag.rule))  # the network without the output

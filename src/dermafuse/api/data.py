@@ -51,6 +51,7 @@ class DataCheck:
     """What `check` found.
 
     Attributes:
+        records: what was looked at.
         content: as ``dermafuse check --json`` prints it: counts, ``leakage``, ``findings``, ``checks_passed``, ...
 
     Example:
@@ -60,6 +61,7 @@ class DataCheck:
         (30, True)
     """
 
+    records: Records
     content: Mapping[str, Any]
 
     @property
@@ -118,16 +120,15 @@ def check(
         find_bundle(Path(model))  # refused before minutes of looking at images
     # Whether or not every image has a diagnosis: that, too, is something to find out.
     records = data if isinstance(data, Records) else read_dataset(data, labelled=False)
-    return DataCheck(
-        check_records(
-            records,
-            reporter(progress),
-            split=split,
-            seed=seed,
-            model=None if model is None else Path(model),
-            against_imbalance=against_imbalance(RECIPES[DEFAULT_RECIPE]),
-        )
+    found = check_records(
+        records,
+        reporter(progress),
+        split=split,
+        seed=seed,
+        model=None if model is None else Path(model),
+        against_imbalance=against_imbalance(RECIPES[DEFAULT_RECIPE]),
     )
+    return DataCheck(records, found)
 
 
 def path_of(data: Data) -> Path:

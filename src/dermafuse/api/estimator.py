@@ -34,8 +34,9 @@ class DermafuseClassifier(ClassifierMixin, BaseEstimator):  # scikit-learn wants
 
     Trained as `dermafuse.train` trains: of the rows given to ``fit`` a part is held out and reported in ``run_``
     (setting ``validation_fraction``). All columns but that of the images are features; numbers are numeric, all else
-    is a category; ``age`` is in years. To keep lesions on one side inside ``fit`` too, pass ``groups`` (in
-    ``cross_val_score``: ``sklearn.set_config(enable_metadata_routing=True)`` and ``set_fit_request(groups=True)``).
+    is a category; ``age`` is in years. To keep lesions on one side inside ``fit`` too, pass ``groups`` (from
+    ``cross_val_score``: ``sklearn.set_config(enable_metadata_routing=True)``, ``set_fit_request(groups=True)`` and
+    ``params={"groups": ...}``); recipes then split by lesion, unless ``settings`` say otherwise.
 
     A fitted estimator cannot be pickled: keep its RUN (``out``) and `dermafuse.load` that.
 

@@ -42,18 +42,18 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check a data set."""
-    from dermafuse.api.data import check, read_dataset
+    from dermafuse.api.data import check
     from dermafuse.evaluation.checks.check import describe
     from dermafuse.progress import Terminal
 
-    # Whether or not every image has a diagnosis: that, too, is something to find out.
-    records = read_dataset(arguments.data, labelled=False)
     report = Terminal()
-    found = check(records, split=arguments.split, seed=arguments.seed, model=arguments.model, progress=report)
+    found = check(arguments.data, split=arguments.split, seed=arguments.seed, model=arguments.model, progress=report)
     if arguments.croissant is not None:
         from dermafuse.data.croissant import write_croissant
 
-        report.say(f"Wrote {write_croissant(records, arguments.croissant)}; its paths are relative to the data folder.")
+        report.say(
+            f"Wrote {write_croissant(found.records, arguments.croissant)}; its paths are relative to the data folder."
+        )
     if arguments.json:
         print(json.dumps(found.content, indent=2, allow_nan=False))
     else:

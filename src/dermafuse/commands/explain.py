@@ -38,7 +38,6 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain one prediction."""
-    from dermafuse.runtime.explain import explain
     from dermafuse.runtime.overlay import save_overlay
     from dermafuse.runtime.released import load, model_facts, which_model
     from dermafuse.runtime.unknown_words import UnknownWords
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictor = load(model)
     announce(predictor)
     predictor.check_fields(metadata)
-    found = explain(predictor, images[0], target=arguments.target, **metadata)
+    found = predictor.explain(images[0], target=arguments.target, **metadata)
     unknown = UnknownWords(predictor.bundle.encoder)
     unknown.add(found.prediction)
     for text in unknown.sentences():

@@ -324,15 +324,3 @@ def stretch(values: Floats, shape: Iterable[int]) -> Floats:
         part = (centre - first).reshape((-1, 1) if axis == 0 else (1, -1))
         result = np.take(result, first, axis) * (1 - part) + np.take(result, second, axis) * part
     return result
-
-
-def explain(
-    predictor: Concluding,
-    image: ImageSource,
-    *,
-    target: str | None = None,
-    what_if: bool = True,
-    **metadata: object,
-) -> Explanation:
-    """Explain one prediction; `Predictor.explain` compiles the networks once for several."""
-    return Explainer(predictor).explain(image, target=target, what_if=what_if, **metadata)

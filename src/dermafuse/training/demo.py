@@ -49,7 +49,6 @@ def explain_one(data: Path, picture: Path, report: Reporter) -> None:
 
     Where this installation has none, that is said and nothing is written.
     """
-    from dermafuse.runtime.explain import explain
     from dermafuse.runtime.overlay import save_overlay
 
     try:
@@ -60,4 +59,4 @@ def explain_one(data: Path, picture: Path, report: Reporter) -> None:
     records = read_dataset(data)
     row = records.table[records.table["label"] == records.labels.critical].iloc[0]
     given = {name: row[name] for name in predictor.fields if name in row.index and row[name] == row[name]}
-    save_overlay(row["path"], explain(predictor, row["path"], **given), picture)
+    save_overlay(row["path"], predictor.explain(row["path"], **given), picture)
