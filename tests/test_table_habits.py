@@ -283,7 +283,7 @@ def test_predict_refuses_a_pipe_as_image_or_table_and_a_table_that_is_not_there(
     os.mkfifo(tmp_path / "pipe.jpg")
     assert main(["predict", str(tmp_path / "pipe.jpg")]) != 0
     assert "regular file" in capsys.readouterr().err
-    for table, said in (("pipe.jpg", "not a regular file but a pipe"), ("nothere.csv", "it does not exist")):
+    for table, said in (("pipe.jpg", "not a regular file but a pipe"), ("nothere.csv", "nothere.csv does not exist")):
         assert main(["predict", "--csv", str(tmp_path / table), "--out", str(tmp_path / "o.csv")]) == 2
         error = capsys.readouterr().err
         assert said in error

