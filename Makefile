@@ -17,7 +17,7 @@ demo: $(READY)
 	$(BIN)/dermafuse demo --out demo-run
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks
