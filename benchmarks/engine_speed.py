@@ -6,6 +6,8 @@ Every engine runs the same network (image to pooled features) on the same images
 engines, so that a machine that changes speed changes it for all; the median over the rounds counts. B1 has
 random weights (as fast as any, nothing to download), Lite1 its ImageNet weights. Also: cosine similarity of
 bf16 and f32 features, and the extraction pipeline (files to stored activations) as a share of the engine alone.
+
+Needs tf2onnx besides what the extras bring (pip install tf2onnx): the rival in ONNX Runtime is not made by us.
 """
 
 import argparse

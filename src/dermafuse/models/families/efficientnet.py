@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dermafuse.models.backbone_spec import BackboneSpec, DownloadedWeights, Normalisation, Stage
-from dermafuse.models.families.scaling import Row, round_filters, scaled_blocks, stages_of
+from dermafuse.models.families.scaling import TABLE_1, Row, round_filters, scaled_blocks, stages_of
 
 if TYPE_CHECKING:
     import keras
@@ -20,17 +20,6 @@ IMAGENET: Final = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _PUBLISHED_AT: Final = "https://storage.googleapis.com/keras-applications/"
 _V2_PUBLISHED_AT: Final = "https://storage.googleapis.com/tensorflow/keras-applications/efficientnet_v2/"
 _LICENCE: Final = "{} of Keras Applications (Apache-2.0), weights by Google"
-
-# Tan and Le, ICML 2019, table 1.
-_ROWS: Final = (
-    Row(3, 1, 16, 1, 1),
-    Row(3, 2, 24, 6, 2),
-    Row(5, 2, 40, 6, 2),
-    Row(3, 3, 80, 6, 2),
-    Row(5, 3, 112, 6, 1),
-    Row(5, 4, 192, 6, 2),
-    Row(3, 1, 320, 6, 1),
-)
 
 # Tan and Le, ICML 2021, "EfficientNetV2: smaller models and faster training"; the B networks are those of the
 # reference implementation.
@@ -118,7 +107,7 @@ def _register(number: int, size: int, stages: tuple[Stage, ...], parameters: int
 
 def _first(number: int, size: int, width: float, depth: float, parameters: int, md5: str) -> BackboneSpec:
     stem = round_filters(_STEM, width)
-    blocks = scaled_blocks(_ROWS, stem=stem, width=width, depth=depth)
+    blocks = scaled_blocks(TABLE_1, stem=stem, width=width, depth=depth)
     stages = stages_of(blocks, stem=stem, features=round_filters(_FEATURES, width))
     return _register(number, size, stages, parameters, md5, v2=False)
 

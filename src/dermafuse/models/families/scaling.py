@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from dermafuse.models.backbone_spec import Stage
 
@@ -28,6 +29,18 @@ class Row:
     expansion: int
     stride: int
     fused: bool = False
+
+
+#: Stages of EfficientNet-B0, which its larger ones and EfficientNet-Lite scale: Tan & Le, ICML 2019, table 1.
+TABLE_1: Final = (
+    Row(3, 1, 16, 1, 1),
+    Row(3, 2, 24, 6, 2),
+    Row(5, 2, 40, 6, 2),
+    Row(3, 3, 80, 6, 2),
+    Row(5, 3, 112, 6, 1),
+    Row(5, 4, 192, 6, 2),
+    Row(3, 1, 320, 6, 1),
+)
 
 
 @dataclass(frozen=True)
