@@ -20,7 +20,7 @@ import pandas as pd
 
 import dermafuse
 from dermafuse.data.random_views import VIEW_CHANGES
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers.read import read_dataset
 from dermafuse.data.splits import make_folds
 from dermafuse.diagnoses import CODES
 from dermafuse.evaluation.intervals import paired_bootstrap

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers.read import read_dataset
 from dermafuse.evaluation.explanation_quality import find_masks, load_mask
 from dermafuse.evaluation.operating_points import threshold_at_specificity
 from dermafuse.progress import Terminal

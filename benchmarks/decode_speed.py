@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dermafuse.data.images import dihedral_views, load_image, resize
-from dermafuse.data.synthetic import write_synthetic
+from dermafuse.data.synthetic.dataset import write_synthetic
 
 BILINEAR = Image.Resampling.BILINEAR
 

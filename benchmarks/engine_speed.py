@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from dermafuse.data.images import load_image
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers.read import read_dataset
 from dermafuse.runtime.engine import Engine, supports_bf16
-from dermafuse.training.activations import ActivationStore
 from dermafuse.training.config import resolve
-from dermafuse.training.extraction import extract
-from dermafuse.training.networks import extraction_model, front_file, plan_network, store_key
+from dermafuse.training.features.extraction import extract
+from dermafuse.training.features.store import ActivationStore
+from dermafuse.training.partition import extraction_model, front_file, plan_network, store_key
 from dermafuse.training.quiet import load_tensorflow
 
 BATCH = 32

@@ -23,12 +23,12 @@ def with_comment(jpeg: bytes, number: int) -> bytes:
 
 
 def child(data: Path, count: int, backbone: str, size: int) -> None:
-    from dermafuse.data.readers import read_dataset
+    from dermafuse.data.readers.read import read_dataset
     from dermafuse.runtime.engine import Engine
-    from dermafuse.training.activations import ActivationStore
     from dermafuse.training.config import resolve
-    from dermafuse.training.extraction import extract
-    from dermafuse.training.networks import extraction_model, front_file, plan_network, store_key
+    from dermafuse.training.features.extraction import extract
+    from dermafuse.training.features.store import ActivationStore
+    from dermafuse.training.partition import extraction_model, front_file, plan_network, store_key
 
     sources = [Path(path) for path in read_dataset(data).table["path"]]
     config = resolve("seed", options={"backbone": backbone, "image_size": size})

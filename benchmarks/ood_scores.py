@@ -21,15 +21,13 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from dermafuse.data.images import load_image
-from dermafuse.data.readers import read_dataset
-from dermafuse.data.synthetic import write_synthetic
-from dermafuse.runtime.bundle import read_bundle
-from dermafuse.runtime.bundle_schema import OutOfDistribution
-from dermafuse.runtime.engine import Engine
-from dermafuse.runtime.network import EMBEDDING, LOGITS, META_INPUT, inference_model
-from dermafuse.runtime.ood_features import OOD_FEATURES, with_ood_features
-from dermafuse.runtime.ordered import ordered_map
-from dermafuse.runtime.uncertainty import (
+from dermafuse.data.readers.read import read_dataset
+from dermafuse.data.synthetic.dataset import write_synthetic
+from dermafuse.runtime.batch.ordered import ordered_map
+from dermafuse.runtime.bundle.folder import read_bundle
+from dermafuse.runtime.bundle.schema import OutOfDistribution
+from dermafuse.runtime.decision.ood_features import OOD_FEATURES, with_ood_features
+from dermafuse.runtime.decision.out_of_distribution import (
     KEPT,
     FittedOod,
     fit_gaussian,
@@ -37,6 +35,8 @@ from dermafuse.runtime.uncertainty import (
     fit_threshold,
     ood_scores,
 )
+from dermafuse.runtime.engine import Engine
+from dermafuse.runtime.network import EMBEDDING, LOGITS, META_INPUT, inference_model
 
 SIZE = (200, 150)
 SCALES = (1.0, 0.75, 0.5, 0.33)

@@ -25,13 +25,13 @@ def main() -> None:
     options.add_argument("--weights", default="imagenet")
     arguments = options.parse_args()
     load_tensorflow()
-    from dermafuse.data.readers import read_dataset
+    from dermafuse.data.readers.read import read_dataset
     from dermafuse.evaluation.metrics import evaluate_predictions
     from dermafuse.models.classifier import HeadSpec
-    from dermafuse.runtime.temperature import apply
+    from dermafuse.runtime.decision.temperature import apply
     from dermafuse.training.first_look import choose_split
-    from dermafuse.training.fit import fit, predict_logits
-    from dermafuse.training.networks import plan_network, trainable_model
+    from dermafuse.training.loop.fit import fit, predict_logits
+    from dermafuse.training.partition import plan_network, trainable_model
     from dermafuse.training.prepare import prepare
 
     records = read_dataset(arguments.data)

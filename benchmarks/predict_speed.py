@@ -29,10 +29,10 @@ import numpy as np
 import pandas as pd
 
 from dermafuse.data.images import load_image
-from dermafuse.data.readers import read_dataset
-from dermafuse.runtime.bundle import read_bundle
+from dermafuse.data.readers.read import read_dataset
+from dermafuse.runtime.batch.predict_table import predict_table
+from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.runtime.engine import cpu_count, supports_bf16
-from dermafuse.runtime.predict_table import predict_table
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.training.quiet import load_tensorflow
 
@@ -101,7 +101,7 @@ def main() -> None:
 
 def make_run(backbone: str, scratch: Path) -> Path:
     """Train for one epoch on a few generated images: the speed of a network does not depend on its weights."""
-    from dermafuse.data.synthetic import write_synthetic
+    from dermafuse.data.synthetic.dataset import write_synthetic
     from dermafuse.training.config import resolve
     from dermafuse.training.experiment import train_run
 
@@ -115,9 +115,9 @@ def make_run(backbone: str, scratch: Path) -> Path:
 
 def prepare(run: Path, table: pd.DataFrame, scratch: Path) -> Job:
     """Export the run for the rivals, and check on a few images that all of them are the same function."""
-    from dermafuse.runtime.export_check import openvino_answer
-    from dermafuse.runtime.export_ir import probability_network
-    from dermafuse.training import export_keras
+    from dermafuse.export import keras as export_keras
+    from dermafuse.export.openvino import probability_network
+    from dermafuse.export.verify import openvino_answer
 
     bundle = read_bundle(run)
     folder = Path(tempfile.mkdtemp(dir=scratch))
@@ -145,8 +145,8 @@ def add_ours(job: Job, *, int8: bool) -> None:
     bundle = read_bundle(job.run)
     variants = {"f32": bundle, "bf16": bundle} if supports_bf16() else {"f32": bundle}
     if int8:
-        from dermafuse.runtime.quantize import to_int8
-        from dermafuse.runtime.quantize_gate import LabelledImages
+        from dermafuse.export.quantize import to_int8
+        from dermafuse.export.quantize_gate import LabelledImages
 
         rows = LabelledImages([Path(path) for path in job.paths], job.meta, np.zeros(len(job.paths), np.int64))
         variants["int8"] = replace(bundle, models=to_int8(bundle, rows))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import dermafuse
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers.read import read_dataset
 from dermafuse.evaluation.robustness import FIGURES, measure_robustness
 from dermafuse.progress import Terminal
 

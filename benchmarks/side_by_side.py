@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from dermafuse.training.cpu_share import parts_of_a_batch, threads_of_a_part
+from dermafuse.training.loop.cpu_share import parts_of_a_batch, threads_of_a_part
 from dermafuse.training.quiet import load_tensorflow
 
 BATCH = 32
@@ -49,10 +49,10 @@ def measure(parts: int, threads: int, steps: int) -> float:
     load_tensorflow(threads=threads)
     from dermafuse.models.classifier import HeadSpec
     from dermafuse.training.config import resolve
-    from dermafuse.training.losses import ClassificationLoss
-    from dermafuse.training.networks import cut_shape, plan_network, trainable_model
-    from dermafuse.training.optimizer import make_optimizer
-    from dermafuse.training.side_by_side import train_in_parts
+    from dermafuse.training.loop.losses import ClassificationLoss
+    from dermafuse.training.loop.optimizer import make_optimizer
+    from dermafuse.training.loop.side_by_side import train_in_parts
+    from dermafuse.training.partition import cut_shape, plan_network, trainable_model
 
     config = resolve("standard")
     plan = plan_network(config)

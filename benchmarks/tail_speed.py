@@ -14,7 +14,7 @@ import numpy as np
 
 from dermafuse.models.classifier import HeadSpec
 from dermafuse.training.config import resolve
-from dermafuse.training.networks import cut_shape, plan_network, trainable_model
+from dermafuse.training.partition import cut_shape, plan_network, trainable_model
 from dermafuse.training.quiet import load_tensorflow
 
 BATCH = 32

@@ -19,13 +19,13 @@ from sklearn.metrics import roc_auc_score
 
 import dermafuse
 from ablation import row, train, training_lesions, validation_rows
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers.read import read_dataset
 from dermafuse.evaluation.explanation_quality import find_masks, load_mask
 from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.robustness import queries
 from dermafuse.runs import read_metrics
-from dermafuse.runtime.temperature import apply, fit_temperature
+from dermafuse.runtime.decision.temperature import apply, fit_temperature
 from dermafuse.training.decision_rule import decide, fit_offsets
 
 #: Name -> settings that differ from recipe standard.

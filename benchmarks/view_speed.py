@@ -13,10 +13,10 @@ from pathlib import Path
 
 from dermafuse.data.images import load_image
 from dermafuse.data.random_views import random_view
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers.read import read_dataset
 from dermafuse.runtime.engine import Engine
 from dermafuse.training.config import resolve
-from dermafuse.training.networks import extraction_model, front_file, plan_network
+from dermafuse.training.partition import extraction_model, front_file, plan_network
 
 
 def milliseconds(call: object, items: list) -> float:

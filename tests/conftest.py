@@ -53,6 +53,6 @@ def little_is_enough() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated data set of a few hundred images, Kaggle layout."""
-    from dermafuse.data.synthetic import write_synthetic
+    from dermafuse.data.synthetic.dataset import write_synthetic
 
     return write_synthetic(tmp_path_factory.mktemp("data") / "synthetic", lesions=130, seed=3)

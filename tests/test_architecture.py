@@ -17,12 +17,15 @@ ALLOWED = {
     "models": {"models", "data", "network"},
     "network": {"network"},
     "runtime": {"runtime", "data"},
-    "evaluation": {"evaluation", "runtime", "data"},
+    "checks": {"checks", "runtime", "data"},
+    "evaluation": {"evaluation", "checks", "runtime", "data"},
+    "report": {"report", "evaluation", "checks", "runtime", "data"},
     "serving": {"serving", "runtime", "data", "evaluation"},
-    "api": {"api", "training", "evaluation", "runtime", "models", "data"},
-    "training": {"training", "evaluation", "runtime", "models", "data"},
+    "export": {"export", "training", "evaluation", "runtime", "models", "data"},
+    "training": {"training", "report", "evaluation", "checks", "runtime", "models", "data"},
+    "api": {"api", "export", "training", "report", "evaluation", "checks", "runtime", "models", "data"},
 }
-LIGHT_ROOMS = ("network", "data", "runtime", "evaluation", "serving", "api")
+LIGHT_ROOMS = ("network", "data", "runtime", "checks", "evaluation", "report", "serving", "api")
 
 
 def imported(path: Path) -> set[str]:

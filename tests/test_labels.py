@@ -13,17 +13,17 @@ import pytest
 from PIL import Image
 
 from dermafuse import diagnoses
+from dermafuse.api.evaluate import evaluate_bundle
 from dermafuse.cli import main
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers.read import read_dataset
 from dermafuse.errors import ConfigError, DataError
-from dermafuse.evaluation.enrich import enriched
-from dermafuse.evaluation.evaluate import evaluate_bundle
-from dermafuse.evaluation.figures.make import make_figures
+from dermafuse.evaluation.derived_metrics import enriched
 from dermafuse.evaluation.metrics import evaluate_predictions, labels_of
-from dermafuse.evaluation.model_card import model_card
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.labels import HAM10000, LabelSet
-from dermafuse.runtime.bundle import read_bundle
+from dermafuse.report.figures.make import make_figures
+from dermafuse.report.model_card import model_card
+from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.runtime.predictor import Predictor
 from tiny_bundle import tiny_bundle, tiny_encoder, tiny_image, tiny_network
 from tiny_run import tiny_probabilities

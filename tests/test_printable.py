@@ -15,10 +15,10 @@ from PIL import Image
 
 from dermafuse.cli import main
 from dermafuse.data.metadata import MetadataEncoder
-from dermafuse.evaluation.report.make import make_report
 from dermafuse.labels import LabelSet
 from dermafuse.printable import csv_line, escape, for_spreadsheet, plain
 from dermafuse.progress import Terminal
+from dermafuse.report.page import make_report
 from tiny_bundle import tiny_bundle, tiny_content, tiny_image, tiny_network
 from tiny_run import tiny_run
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.labels import HAM10000
-from dermafuse.runtime.bundle import BundleContent, OutOfDistribution, PredictionSets, write_bundle
+from dermafuse.runtime.bundle.folder import BundleContent, OutOfDistribution, PredictionSets, write_bundle
 
 SIZE = 32
 CHANNELS = 12

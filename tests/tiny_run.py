@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers.read import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.data.splits import leakage, make_split
 from dermafuse.evaluation.intervals import cluster_bootstrap
@@ -118,3 +118,18 @@ def tiny_run(
 def copy_run(run: Path, to: Path) -> Path:
     shutil.copytree(run, to)
     return to
+
+
+#: Arguments of `dermafuse train` for a small, fast run.
+FAST = [
+    "--recipe",
+    "seed",
+    "--backbone",
+    "efficientnet_lite0",
+    "--weights",
+    "random",
+    "--epochs",
+    "3",
+    "--set",
+    "image_size=64",
+]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from dermafuse.labels import LabelSet
-    from dermafuse.runtime.explain import Explanation
+    from dermafuse.runtime.explain.explainer import Explanation
     from dermafuse.runtime.prediction import Prediction
     from dermafuse.runtime.predictor import Predictor
     from dermafuse.runtime.released import load
@@ -78,7 +78,7 @@ _HOMES = {
         "BundleError", "ConfigError", "DataError", "DermafuseError", "ImageError", "OutputError", "WeightsError",
     ),
     "labels": ("LabelSet",),
-    "runtime.explain": ("Explanation",),
+    "runtime.explain.explainer": ("Explanation",),
     "runtime.prediction": ("Prediction",),
     "runtime.predictor": ("Predictor",),
     "runtime.released": ("load",),

@@ -45,7 +45,7 @@ class Comparison:
         """
         import pandas as pd
 
-        from dermafuse.evaluation.report.comparison import at, flat
+        from dermafuse.report.comparison import at, flat
 
         rows = []
         for entry in self.content["compared"]:
@@ -88,7 +88,7 @@ class Comparison:
         Raises:
             DataError: ``data`` is not the data set of these images. OutputError: ``out`` cannot be written.
         """
-        from dermafuse.evaluation.report.comparison import write_comparison
+        from dermafuse.report.comparison import write_comparison
 
         write_comparison(
             self.content,

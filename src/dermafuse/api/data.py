@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from dermafuse import notebook
 from dermafuse.api.reporting import reporter
-from dermafuse.data.readers import read_dataset as _read
+from dermafuse.data.readers.read import read_dataset as _read
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError
 from dermafuse.progress import Reporter
@@ -112,8 +112,8 @@ def check(
         >>> sorted(found.frame().columns)
         ['action', 'code', 'explanation', 'severity', 'title']
     """
-    from dermafuse.evaluation.checks.check import check_records
-    from dermafuse.runtime.bundle_files import find_bundle
+    from dermafuse.checks.check import check_records
+    from dermafuse.runtime.bundle.files import find_bundle
     from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES, against_imbalance
 
     if model is not None:

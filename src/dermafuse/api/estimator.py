@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from dermafuse.api.train import train
-from dermafuse.data.readers import DESCRIPTION
+from dermafuse.data.readers.read import DESCRIPTION
 from dermafuse.errors import DataError, DermafuseError, OutputError, examples, nearest
 from dermafuse.files import check_output_folder
 from dermafuse.progress import Reporter

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dermafuse.errors import ConfigError, DataError, DermafuseError, nearest
-from dermafuse.evaluation.figures import curves, tables
-from dermafuse.evaluation.figures.canvas import INKS
 from dermafuse.evaluation.metric_table import subgroup_metrics
 from dermafuse.evaluation.subgroups import MINIMUM_ROWS
+from dermafuse.report.figures import curves, tables
+from dermafuse.report.figures.canvas import INKS
 from dermafuse.runs import RunFolder
 
 if TYPE_CHECKING:

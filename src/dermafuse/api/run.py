@@ -9,8 +9,8 @@ from dermafuse import notebook
 from dermafuse.api.data import Data, path_of
 from dermafuse.api.reporting import reporter
 from dermafuse.diagnoses import DISCLAIMER
-from dermafuse.evaluation.summary import headlines
 from dermafuse.progress import Reporter
+from dermafuse.report.summary import headlines
 from dermafuse.runs import RunFolder, read_metrics
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Run(RunFolder):
             >>> df.Run.open(run).report(progress=False).name
             'report.html'
         """
-        from dermafuse.evaluation.report.make import make_report
+        from dermafuse.report.page import make_report
 
         page = make_report(
             self.path,
@@ -157,7 +157,7 @@ def evaluate(
         >>> judged.metrics["overlap"]["known"], judged.predictions["split"].unique().tolist()
         (True, ['test'])
     """
-    from dermafuse.evaluation.evaluate import evaluate_bundle
+    from dermafuse.api.evaluate import evaluate_bundle
 
     evaluate_bundle(
         model_path(run),

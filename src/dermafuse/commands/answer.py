@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dermafuse.printable import plain
-from dermafuse.runtime.bundle import Bundle
+from dermafuse.runtime.bundle.folder import Bundle
 from dermafuse.runtime.prediction import Prediction
 from dermafuse.runtime.released import model_facts, which_model
 

@@ -58,7 +58,7 @@ def model_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
         DataError: a folder of images holds none.
     """
     from dermafuse.errors import BundleError
-    from dermafuse.runtime.bundle_files import find_bundle
+    from dermafuse.runtime.bundle.files import find_bundle
 
     if not paths:
         return None, []

@@ -28,7 +28,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List or prune the stores."""
-    from dermafuse.training.store_listing import describe_stores, list_stores, prune_stores
+    from dermafuse.training.features.store_listing import describe_stores, list_stores, prune_stores
 
     found = prune_stores(older_than_days=arguments.older_than) if arguments.prune else list_stores()
     if arguments.json:

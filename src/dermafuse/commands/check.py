@@ -43,13 +43,13 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check a data set."""
     from dermafuse.api.data import check
-    from dermafuse.evaluation.checks.check import describe
+    from dermafuse.checks.check import describe
     from dermafuse.progress import Terminal
 
     report = Terminal()
     found = check(arguments.data, split=arguments.split, seed=arguments.seed, model=arguments.model, progress=report)
     if arguments.croissant is not None:
-        from dermafuse.data.croissant import write_croissant
+        from dermafuse.data.readers.croissant import write_croissant
 
         report.say(
             f"Wrote {write_croissant(found.records, arguments.croissant)}; its paths are relative to the data folder."

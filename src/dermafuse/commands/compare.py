@@ -65,7 +65,7 @@ def tables(found: Mapping[str, Any]) -> list[Any]:
     """Return rich tables: the headline metrics and the tests of each compared model."""
     from rich.table import Table
 
-    from dermafuse.evaluation.report.comparison import METRIC_HEADS, TEST_HEADS, metric_rows, test_rows
+    from dermafuse.report.comparison import METRIC_HEADS, TEST_HEADS, metric_rows, test_rows
 
     made = []
     for entry in found["compared"]:

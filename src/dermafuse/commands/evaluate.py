@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
     """Print the closing tables of an evaluation."""
-    from dermafuse.evaluation.summary import summary
+    from dermafuse.report.summary import summary
     from dermafuse.runs import PAGE
     from dermafuse.runtime.released import which_model
 

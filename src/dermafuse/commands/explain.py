@@ -38,9 +38,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain one prediction."""
-    from dermafuse.runtime.overlay import save_overlay
+    from dermafuse.runtime.batch.unknown_words import UnknownWords
+    from dermafuse.runtime.explain.overlay import save_overlay
     from dermafuse.runtime.released import load, model_facts, which_model
-    from dermafuse.runtime.unknown_words import UnknownWords
 
     model, images = model_and_images(arguments.paths)
     if len(images) != 1:

@@ -25,8 +25,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the description and say what it holds."""
-    from dermafuse.data.propose import propose
-    from dermafuse.data.readers import DESCRIPTION, read_known_layout
+    from dermafuse.data.readers.propose import propose
+    from dermafuse.data.readers.read import DESCRIPTION, read_known_layout
     from dermafuse.data.scan import scan
     from dermafuse.errors import DataError
     from dermafuse.files import existing_folder, write_atomic

@@ -91,9 +91,9 @@ def _check_arguments(arguments: argparse.Namespace, images: list[Path], metadata
 
 
 def _images(predictor: Any, images: list[Path], metadata: dict[str, str], arguments: argparse.Namespace) -> int:
+    from dermafuse.runtime.batch.unknown_words import UnknownWords
     from dermafuse.runtime.prediction import Query
     from dermafuse.runtime.released import model_facts, which_model
-    from dermafuse.runtime.unknown_words import UnknownWords
 
     predictor.check_fields(metadata)
     answers = list(predictor.stream((Query(image, metadata) for image in images), views=arguments.views))
@@ -161,7 +161,7 @@ def _write(text: str, arguments: argparse.Namespace) -> None:
 
 def _table(predictor: Any, arguments: argparse.Namespace) -> int:
     from dermafuse.progress import Terminal
-    from dermafuse.runtime.predict_table import count_rows, predict_table
+    from dermafuse.runtime.batch.predict_table import count_rows, predict_table
     from dermafuse.runtime.released import model_facts, which_model
 
     columns = {}

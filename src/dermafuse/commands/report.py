@@ -30,8 +30,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the page."""
-    from dermafuse.evaluation.report.make import make_report
     from dermafuse.progress import Terminal
+    from dermafuse.report.page import make_report
 
     page = make_report(arguments.run, data=arguments.data, masks=arguments.masks, report=Terminal())
     print(f"The report is in {page}. {DISCLAIMER}")

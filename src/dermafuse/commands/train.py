@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show_run(metrics: Mapping[str, Any], out: Path) -> None:
     """Print the closing tables of a run."""
-    from dermafuse.evaluation.summary import summary
+    from dermafuse.report.summary import summary
     from dermafuse.runs import PAGE
 
     show(*summary(metrics["validation"], f"{out}: validation, {metrics['validation']['n']:,} images"))

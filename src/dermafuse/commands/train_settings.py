@@ -35,7 +35,7 @@ def describe_recipes() -> str:
 def describe_settings() -> str:
     """Return every setting with its value in the default recipe, its meaning, and what it may be."""
     from dermafuse.training.config import TrainConfig, resolve
-    from dermafuse.training.experimental import EXPERIMENTAL
+    from dermafuse.training.loop.experimental import EXPERIMENTAL
     from dermafuse.training.recipes import DEFAULT_RECIPE
 
     usual = resolve(DEFAULT_RECIPE).model_dump()

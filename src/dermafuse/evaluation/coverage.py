@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from dermafuse.errors import DataError
 from dermafuse.evaluation.resampling import ALPHA
-from dermafuse.runtime.bundle_schema import PredictionSets
-from dermafuse.runtime.conformal import apply_prediction_sets
+from dermafuse.runtime.bundle.schema import PredictionSets
+from dermafuse.runtime.decision.conformal import apply_prediction_sets
 
 
 def coverage_report(

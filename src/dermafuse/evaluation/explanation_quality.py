@@ -21,7 +21,7 @@ from PIL import Image
 from dermafuse.errors import DataError, ImageError
 from dermafuse.evaluation.predictions import BoolArray, FloatArray, IntArray, check_groups
 from dermafuse.evaluation.resampling import interval, resampled_weights
-from dermafuse.runtime.explain import stretch
+from dermafuse.runtime.explain.explainer import stretch
 
 #: Masks are reduced to this width before they are compared: finer than any heatmap.
 _WIDTH: Final = 200

@@ -20,12 +20,12 @@ from dermafuse.errors import DataError
 from dermafuse.evaluation import enough
 from dermafuse.evaluation.calibration import wilson_interval
 from dermafuse.evaluation.coverage import coverage_report
-from dermafuse.evaluation.strangers import strange_pictures
+from dermafuse.evaluation.ood_probes import strange_pictures
 from dermafuse.progress import Reporter, Silent
-from dermafuse.runtime.bundle_schema import OutOfDistribution, PredictionSets
-from dermafuse.runtime.conformal import calibration_counts, fit_prediction_sets
-from dermafuse.runtime.ood_features import FeatureReader, with_ood_features
-from dermafuse.runtime.uncertainty import KEPT, Arrays, fit_ood, fit_threshold, ood_scores
+from dermafuse.runtime.bundle.schema import OutOfDistribution, PredictionSets
+from dermafuse.runtime.decision.conformal import calibration_counts, fit_prediction_sets
+from dermafuse.runtime.decision.ood_features import FeatureReader, with_ood_features
+from dermafuse.runtime.decision.out_of_distribution import KEPT, Arrays, fit_ood, fit_threshold, ood_scores
 
 Floats = npt.NDArray[np.float64]
 

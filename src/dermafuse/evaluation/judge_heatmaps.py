@@ -12,8 +12,8 @@ from dermafuse.data.records import Records
 from dermafuse.errors import DataError
 from dermafuse.evaluation.explanation_quality import explanation_quality, find_masks
 from dermafuse.progress import Reporter, Silent
-from dermafuse.runtime.explain import Explainer
-from dermafuse.runtime.ordered import ordered_map
+from dermafuse.runtime.batch.ordered import ordered_map
+from dermafuse.runtime.explain.explainer import Explainer
 from dermafuse.runtime.predictor import Predictor
 
 #: Images judged: enough for intervals of a few hundredths.

@@ -1,8 +1,8 @@
 """The one table of metrics: key, name for people, format, which way is better, what it needs, where it is shown.
 
 Terminal, report, model card, cross-validation, comparison, audits and findings list what this table says, in its
-order; ``tests/test_metric_table.py`` holds that no other module lists metrics. A new one that is a function of the
-decisions or a mean over the rows is one entry here; one that needs more is computed in :mod:`.weighted`.
+order; ``tests/evaluation/test_metric_table.py`` holds that no other module lists metrics. A new one that is a function
+of the decisions or a mean over the rows is one entry here; one that needs more is computed in :mod:`.weighted`.
 
 Sources:
     Balanced accuracy = mean recall over the classes present = the ISIC 2018 Task 3 ranking metric (Codella et

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from dermafuse.evaluation.checks.findings import SEVERITIES
+from dermafuse.checks.findings import SEVERITIES
 from dermafuse.evaluation.enough import left_out
 from dermafuse.evaluation.metric_table import shown, subgroup_metrics
 from dermafuse.evaluation.metrics import labels_of

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dermafuse.data.readers import read_training_data
+from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.errors import DermafuseError
 from dermafuse.evaluation.predictions import BoolArray, Scored

@@ -14,7 +14,7 @@ META_INPUT = "meta_input"
 LOGITS = "logits"
 FEATURE_MAP = "feature_map"
 EMBEDDING = "embedding"
-#: What the out-of-distribution score looks at, where a network has it (`dermafuse.runtime.ood_features`).
+#: What the out-of-distribution score looks at, where a network has it (`dermafuse.runtime.decision.ood_features`).
 OOD_FEATURES = "ood_features"
 
 #: Images larger than this are no use to a classifier and would only exhaust the memory.

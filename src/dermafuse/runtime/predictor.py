@@ -14,17 +14,17 @@ import numpy.typing as npt
 
 from dermafuse.data.images import load_image, view
 from dermafuse.errors import BundleError, ConfigError, DataError, DermafuseError, ImageError, nearest
-from dermafuse.runtime import temperature
-from dermafuse.runtime.bundle import Bundle
-from dermafuse.runtime.bundle_files import printable
-from dermafuse.runtime.decision import choose_label, prediction_set, strangeness
+from dermafuse.runtime.batch.ordered import ordered_map
+from dermafuse.runtime.bundle.files import printable
+from dermafuse.runtime.bundle.folder import Bundle
+from dermafuse.runtime.decision import temperature
+from dermafuse.runtime.decision.rule import choose_label, prediction_set, strangeness
 from dermafuse.runtime.engine import Engine, Precision
 from dermafuse.runtime.network import LOGITS, Network, check_network, inference_model
-from dermafuse.runtime.ordered import ordered_map
 from dermafuse.runtime.prediction import ImageSource, Prediction, Query, Views
 
 if TYPE_CHECKING:
-    from dermafuse.runtime.explain import Explainer, Explanation
+    from dermafuse.runtime.explain.explainer import Explainer, Explanation
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +195,7 @@ class Predictor:
         """
         with self._explaining:
             if self._explainer is None:
-                from dermafuse.runtime.explain import Explainer
+                from dermafuse.runtime.explain.explainer import Explainer
 
                 self._explainer = Explainer(self)
         return self._explainer.explain(image, target=target, what_if=what_if, **fields)

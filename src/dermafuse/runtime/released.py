@@ -9,8 +9,8 @@ from typing import Any, Literal
 from dermafuse.errors import BundleError
 from dermafuse.files import sha256
 from dermafuse.printable import plain
-from dermafuse.runtime.bundle import Bundle, read_bundle
-from dermafuse.runtime.bundle_files import MANIFEST
+from dermafuse.runtime.bundle.files import MANIFEST
+from dermafuse.runtime.bundle.folder import Bundle, read_bundle
 from dermafuse.runtime.engine import Precision
 from dermafuse.runtime.predictor import Predictor
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 from dermafuse.data.image_formats import sniff, stored_size
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, DermafuseError, ImageError
-from dermafuse.runtime.explain import Explainer
+from dermafuse.runtime.batch.unknown_words import UnknownWords
+from dermafuse.runtime.explain.explainer import Explainer
 from dermafuse.runtime.prediction import ImageSource, Prediction, Query
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.runtime.released import is_released
-from dermafuse.runtime.unknown_words import UnknownWords
 from dermafuse.serving.limits import Limits, Problem, unusable
 
 #: Names that the requests themselves use.

@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from dermafuse.data.synthetic import NOTICE
-from dermafuse.data.synthetic_images import draw
-from dermafuse.data.synthetic_lesions import Noise, make_lesion
+from dermafuse.data.synthetic.dataset import NOTICE
+from dermafuse.data.synthetic.images import draw
+from dermafuse.data.synthetic.lesions import Noise, make_lesion
 
 #: What each shows, and the diagnosis whose looks it is generated with.
 SAMPLES: Final = (

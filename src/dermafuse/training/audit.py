@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dermafuse.data.readers import read_training_data
+from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split, leakage
 from dermafuse.errors import DataError
@@ -19,12 +19,12 @@ from dermafuse.evaluation.metric_table import chosen_of
 from dermafuse.evaluation.metrics import block_of
 from dermafuse.evaluation.predictions import Scored, check_predictions
 from dermafuse.progress import Reporter
-from dermafuse.runtime.temperature import apply
+from dermafuse.runtime.decision.temperature import apply
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.decision_rule import decide
 from dermafuse.training.first_look import choose_split, draw_split
-from dermafuse.training.fit import predict_logits
-from dermafuse.training.pipeline import Rows
+from dermafuse.training.loop.fit import predict_logits
+from dermafuse.training.loop.pipeline import Rows
 from dermafuse.training.train_once import Division, Trained, train_once
 
 

@@ -11,17 +11,17 @@ from typing import Any
 import pandas as pd
 
 from dermafuse import __version__
-from dermafuse.data.readers import read_training_data
+from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError
-from dermafuse.evaluation.enrich import enriched
+from dermafuse.evaluation.derived_metrics import enriched
 from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.metric_table import shown
 from dermafuse.evaluation.metrics import labels_of
 from dermafuse.evaluation.prediction_rows import rows_of_table
-from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import write_atomic, write_json
 from dermafuse.progress import Reporter
+from dermafuse.report.page import make_report
 from dermafuse.runs import METRICS, PREDICTIONS, RunFolder, read_metrics
 from dermafuse.training.claim import check_output, recorded
 from dermafuse.training.config import TrainConfig

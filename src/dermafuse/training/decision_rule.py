@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
-from dermafuse.runtime.temperature import apply, fit_temperature
+from dermafuse.runtime.decision.temperature import apply, fit_temperature
 
 #: Strengths of the offsets that are tried.
 _STRENGTHS: Final = np.linspace(0.0, 1.0, 21)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from dermafuse.data.readers import read_dataset
+from dermafuse.data.readers.read import read_dataset
 from dermafuse.data.records import SYNTHETIC_MARKER
-from dermafuse.data.synthetic import write_synthetic
+from dermafuse.data.synthetic.dataset import write_synthetic
 from dermafuse.errors import BundleError, OutputError
 from dermafuse.files import check_output_folder, replace_folder
 from dermafuse.progress import Reporter
@@ -49,7 +49,7 @@ def explain_one(data: Path, picture: Path, report: Reporter) -> None:
 
     Where this installation has none, that is said and nothing is written.
     """
-    from dermafuse.runtime.overlay import save_overlay
+    from dermafuse.runtime.explain.overlay import save_overlay
 
     try:
         predictor = load()

@@ -21,25 +21,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermafuse import __version__
-from dermafuse.data.readers import read_training_data
+from dermafuse.checks.run import check_data
+from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split, leakage, make_folds
 from dermafuse.errors import DataError
 from dermafuse.evaluation import enough
-from dermafuse.evaluation.checks.data_checks import check_data
-from dermafuse.evaluation.enrich import enriched
+from dermafuse.evaluation.derived_metrics import enriched
 from dermafuse.evaluation.fit_uncertainty import Measured, fit_sets, too_few_for_sets
 from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.metric_table import chosen_of
-from dermafuse.evaluation.model_card import model_card
 from dermafuse.evaluation.prediction_rows import read_rows, rows_of_table
 from dermafuse.evaluation.predictions import Scored
-from dermafuse.evaluation.report.make import make_report
 from dermafuse.files import folder_atomic, write_json
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter, Silent
+from dermafuse.report.model_card import model_card
+from dermafuse.report.page import make_report
 from dermafuse.runs import CONFIG, HISTORY, METRICS, PREDICTIONS, SKIPPED, read_metrics
-from dermafuse.runtime.bundle import Bundle, BundleContent, read_bundle, write_bundle
+from dermafuse.runtime.bundle.folder import Bundle, BundleContent, read_bundle, write_bundle
 from dermafuse.training.claim import recorded
 from dermafuse.training.config import TrainConfig, to_toml
 from dermafuse.training.decision_rule import decide, fit_offsets

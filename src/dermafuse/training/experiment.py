@@ -12,23 +12,23 @@ from typing import Any
 import pandas as pd
 
 from dermafuse import __version__
-from dermafuse.data.readers import read_training_data
+from dermafuse.checks.run import check_data
+from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.evaluation import enough
-from dermafuse.evaluation.checks.data_checks import check_data
-from dermafuse.evaluation.enrich import enriched
+from dermafuse.evaluation.derived_metrics import enriched
 from dermafuse.evaluation.prediction_rows import rows_of_table
-from dermafuse.evaluation.report.make import Sources, write_report
 from dermafuse.files import folder_atomic
 from dermafuse.models.weights import is_random
 from dermafuse.progress import Reporter, Silent
+from dermafuse.report.page import Sources, write_report
 from dermafuse.training.audit import AUDITS
+from dermafuse.training.calibrate import fit_uncertainty, predictions_table, scaled_by_temperature
 from dermafuse.training.claim import CHECKPOINTS, check_output, recorded
 from dermafuse.training.config import TrainConfig, plain_settings
 from dermafuse.training.environment import environment
 from dermafuse.training.first_look import choose_split
-from dermafuse.training.judging import fit_uncertainty, predictions_table, scaled_by_temperature
-from dermafuse.training.networks import deployable, plan_network
+from dermafuse.training.partition import deployable, plan_network
 from dermafuse.training.prepare import Prepared
 from dermafuse.training.recipes import against_imbalance
 from dermafuse.training.run_folder import write_run

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dermafuse.data.given_split import given_folds, given_split
+from dermafuse.data.readers.given_split import given_folds, given_split
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split, check_training_side, make_folds, make_split, refuse_one_class
 from dermafuse.errors import DataError, examples

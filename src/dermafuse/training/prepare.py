@@ -18,13 +18,13 @@ from dermafuse.data.splits import Split, leakage, make_split
 from dermafuse.errors import ImageError
 from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
-from dermafuse.training.activations import ActivationStore
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.extraction import DIHEDRAL_VIEWS, MOST_RANDOM_VIEWS, extract
+from dermafuse.training.features.extraction import DIHEDRAL_VIEWS, MOST_RANDOM_VIEWS, extract
+from dermafuse.training.features.store import ActivationStore
 from dermafuse.training.first_look import refuse_too_many_bad
-from dermafuse.training.networks import Plan, extraction_model, front_file, store_key
-from dermafuse.training.pipeline import MetadataDropout, Rows
-from dermafuse.training.sampling import draws_a_row
+from dermafuse.training.loop.pipeline import MetadataDropout, Rows
+from dermafuse.training.loop.sampling import draws_a_row
+from dermafuse.training.partition import Plan, extraction_model, front_file, store_key
 from dermafuse.training.teacher import soft_targets
 
 #: With fresh random views, every so manieth draw of a row shows it flipped or turned only.

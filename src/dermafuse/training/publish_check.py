@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dermafuse.data.records import Records
 from dermafuse.errors import BundleError, DermafuseError
 from dermafuse.evaluation.robustness import queries
-from dermafuse.runtime.bundle import read_bundle
+from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.runtime.predictor import Predictor
 
 #: So many rows are asked.

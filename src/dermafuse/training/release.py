@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dermafuse.data.readers import read_training_data
+from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.splits import Split
 from dermafuse.errors import DataError
 from dermafuse.evaluation.fit_uncertainty import fit_flag, too_few_for_sets
@@ -24,13 +24,13 @@ from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.files import folder_atomic
 from dermafuse.progress import Reporter
 from dermafuse.runs import PREDICTIONS
-from dermafuse.runtime.bundle import write_bundle
-from dermafuse.runtime.conformal import fit_prediction_sets
-from dermafuse.runtime.temperature import apply
+from dermafuse.runtime.bundle.folder import write_bundle
+from dermafuse.runtime.decision.conformal import fit_prediction_sets
+from dermafuse.runtime.decision.temperature import apply
+from dermafuse.training.calibrate import Calibration, Uncertainty
 from dermafuse.training.finished_folds import FinishedFolds
-from dermafuse.training.fit import predict_logits
-from dermafuse.training.judging import Calibration, Uncertainty
-from dermafuse.training.networks import deployable, judged_precision
+from dermafuse.training.loop.fit import predict_logits
+from dermafuse.training.partition import deployable, judged_precision
 from dermafuse.training.publish_check import ROWS, check_published
 from dermafuse.training.run_folder import bundle_content
 from dermafuse.training.train_once import Division, train_once

@@ -14,17 +14,17 @@ import pandas as pd
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from dermafuse.evaluation.model_card import model_card
 from dermafuse.files import sha256
 from dermafuse.models.classifier import HeadSpec, image_pool, is_head
+from dermafuse.report.model_card import model_card
 from dermafuse.runs import CONFIG, HISTORY, METRICS, PREDICTIONS, SKIPPED
-from dermafuse.runtime.bundle import BundleContent, write_bundle
+from dermafuse.runtime.bundle.folder import BundleContent, write_bundle
 from dermafuse.runtime.predictor import Predictor
+from dermafuse.training.calibrate import Outcome, Uncertainty
 from dermafuse.training.config import TrainConfig, to_toml
-from dermafuse.training.fit import FitResult
-from dermafuse.training.judging import Outcome, Uncertainty
-from dermafuse.training.networks import Plan, judged_precision
-from dermafuse.training.pipeline import Rows, ordered_batches
+from dermafuse.training.loop.fit import FitResult
+from dermafuse.training.loop.pipeline import Rows, ordered_batches
+from dermafuse.training.partition import Plan, judged_precision
 from dermafuse.training.prepare import Prepared
 from dermafuse.training.publish_check import check_published
 
@@ -99,7 +99,7 @@ def bundle_content(
     uncertainty: Uncertainty,
     metrics: Mapping[str, Any],
 ) -> BundleContent:
-    """Return all that prediction needs, for ``runtime.bundle.write_bundle``."""
+    """Return all that prediction needs, for ``runtime.bundle.folder.write_bundle``."""
     flag = uncertainty.flag
     return BundleContent(
         models=(network if flag is None else flag.network,),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dermafuse.data.readers import read_training_data
+from dermafuse.data.readers.read import read_training_data
 from dermafuse.errors import ConfigError, DermafuseError
 from dermafuse.files import cache_folder, check_output_folder, check_writable, nearest_path
 from dermafuse.models.specs import spec
@@ -16,10 +16,10 @@ from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import choose_precision
 from dermafuse.training.claim import check_output, is_finished, is_started, resumed, resumed_audits
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.cpu_share import threads_of_a_part
 from dermafuse.training.finished_folds import read_folds
 from dermafuse.training.first_look import choose_split, draw_split
-from dermafuse.training.networks import POOLED, front_path, plan_network
+from dermafuse.training.loop.cpu_share import threads_of_a_part
+from dermafuse.training.partition import POOLED, front_path, plan_network
 from dermafuse.training.quiet import load_tensorflow
 
 

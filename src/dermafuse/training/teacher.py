@@ -20,7 +20,7 @@ from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.evaluation.predictions import Scored
 from dermafuse.runs import PREDICTIONS, read_metrics
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.sampling import class_draws
+from dermafuse.training.loop.sampling import class_draws
 
 
 def soft_targets(

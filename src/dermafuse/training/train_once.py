@@ -17,12 +17,12 @@ from dermafuse.data.records import Records
 from dermafuse.data.splits import Split
 from dermafuse.models.classifier import HeadSpec, is_head, parameter_counts
 from dermafuse.progress import Reporter
+from dermafuse.training.calibrate import Calibration, Outcome, judge
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.fit import FitResult, fit
-from dermafuse.training.judging import Calibration, Outcome, judge
-from dermafuse.training.networks import Plan, head_spec, inference_model, plan_network, trainable_model
+from dermafuse.training.loop.fit import FitResult, fit
+from dermafuse.training.loop.progress import step_counter
+from dermafuse.training.partition import Plan, head_spec, inference_model, plan_network, trainable_model
 from dermafuse.training.prepare import Prepared, prepare
-from dermafuse.training.progress import step_counter
 
 
 @dataclass(frozen=True)

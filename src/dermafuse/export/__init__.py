@@ -1,0 +1,1 @@
+"""A bundle for programs of others: formats, int8, the proof that each gives the same answers."""

@@ -1,0 +1,1 @@
+"""Many images: ordered streams and tables in, tables out."""

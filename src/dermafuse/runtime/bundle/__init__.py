@@ -1,0 +1,1 @@
+"""The model bundle: files, schema, arrays, reading and writing."""

@@ -1,0 +1,1 @@
+"""Why the model said that: Grad-CAM, Shapley values, what-if, overlay."""

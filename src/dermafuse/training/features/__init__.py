@@ -1,0 +1,1 @@
+"""Outputs of the frozen part: extracted once, kept in a store."""
