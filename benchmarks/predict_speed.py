@@ -115,9 +115,9 @@ def make_run(backbone: str, scratch: Path) -> Path:
 
 def prepare(run: Path, table: pd.DataFrame, scratch: Path) -> Job:
     """Export the run for the rivals, and check on a few images that all of them are the same function."""
-    from dermafuse.export import keras as export_keras
-    from dermafuse.export.openvino import probability_network
-    from dermafuse.export.verify import openvino_answer
+    from dermafuse.exporters.openvino import probability_network
+    from dermafuse.exporters.verify import openvino_answer
+    from dermafuse.training import export_keras
 
     bundle = read_bundle(run)
     folder = Path(tempfile.mkdtemp(dir=scratch))
@@ -145,8 +145,8 @@ def add_ours(job: Job, *, int8: bool) -> None:
     bundle = read_bundle(job.run)
     variants = {"f32": bundle, "bf16": bundle} if supports_bf16() else {"f32": bundle}
     if int8:
-        from dermafuse.export.quantize import to_int8
-        from dermafuse.export.quantize_gate import LabelledImages
+        from dermafuse.exporters.quantize import to_int8
+        from dermafuse.exporters.quantize_gate import LabelledImages
 
         rows = LabelledImages([Path(path) for path in job.paths], job.meta, np.zeros(len(job.paths), np.int64))
         variants["int8"] = replace(bundle, models=to_int8(bundle, rows))

@@ -21,9 +21,9 @@ ALLOWED = {
     "evaluation": {"evaluation", "checks", "runtime", "data"},
     "report": {"report", "evaluation", "checks", "runtime", "data"},
     "serving": {"serving", "runtime", "data", "evaluation"},
-    "export": {"export", "training", "evaluation", "runtime", "models", "data"},
+    "exporters": {"exporters", "training", "evaluation", "runtime", "models", "data"},
     "training": {"training", "report", "evaluation", "checks", "runtime", "models", "data"},
-    "api": {"api", "export", "training", "report", "evaluation", "checks", "runtime", "models", "data"},
+    "api": {"api", "exporters", "training", "report", "evaluation", "checks", "runtime", "models", "data"},
 }
 LIGHT_ROOMS = ("network", "data", "runtime", "checks", "evaluation", "report", "serving", "api")
 
@@ -140,3 +140,9 @@ def test_every_package_and_the_released_model_are_packaged() -> None:
     listed = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     folders = {path.parent.relative_to(SOURCE.parent).as_posix() for path in SOURCE.glob("**/__init__.py")}
     assert set(listed["packages"]) == {name.replace("/", ".") for name in folders} | {"dermafuse.pretrained"}
+
+
+def test_no_public_name_is_hidden_by_a_room_of_the_same_name() -> None:
+    import dermafuse
+
+    assert not {name for name in dermafuse.__all__ if (SOURCE / name).is_dir() or (SOURCE / f"{name}.py").exists()}

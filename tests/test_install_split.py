@@ -24,7 +24,7 @@ REFUSAL = """
 import sys
 from pathlib import Path
 from dermafuse.errors import ConfigError
-from dermafuse.export.export import export
+from dermafuse.exporters.export import export
 bundle, data, out = (Path(name) for name in sys.argv[1:])
 print(export(bundle, "openvino", out / "ir", data=data)["verified"]["largest_difference"])
 try:

@@ -25,8 +25,6 @@ from dermafuse.training.demo import run_demo
 from dermafuse.training.partition import front_path, plan_network
 from tiny_run import FAST
 
-# fmt: skip
-
 
 def train(data: Path, out: Path, *more: str) -> int:
     return main(["train", "--data", str(data), "--out", str(out), *FAST, *more])

@@ -34,7 +34,7 @@ COMPUTES = {
     "evaluation/operating_points.py": "computes the figures of an operating point, a block of its own",
     "report/operating.py": "shows the figures of an operating point",
     "checks/df002_near_duplicates.py": "judges its own search for near duplicates",
-    "export/quantize_gate.py": "computes, a floor below, what an int8 model is judged on",
+    "exporters/quantize_gate.py": "computes, a floor below, what an int8 model is judged on",
     "training/loop/monitors.py": "computes what early stopping watches",
     "training/config.py": "the words that the setting `monitor` takes",
 }

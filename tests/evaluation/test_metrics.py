@@ -293,7 +293,7 @@ def test_the_evaluation_core_loads_no_heavy_library():
     code = (
         "import sys\n"
         "from dermafuse.evaluation import calibration, intervals, metrics, operating_points, subgroups\n"
-        "from dermafuse.runtime import temperature\n"
+        "from dermafuse.runtime.decision import temperature\n"
         "temperature.apply([[1.0, 2.0]], 1.5)\n"
         "print([m for m in ('scipy', 'sklearn', 'pandas', 'tensorflow', 'keras', 'openvino') if m in sys.modules])"
     )

@@ -29,8 +29,7 @@ import dermafuse
 from dermafuse.commands import train as train_verb
 from dermafuse.data.images import load_image
 from dermafuse.errors import ConfigError, WeightsError
-from dermafuse.export.export import export
-from dermafuse.export.keras import rebuild, write_keras
+from dermafuse.exporters.export import export
 from dermafuse.models import specs
 from dermafuse.models.backbone_spec import BackboneSpec, DownloadedWeights
 from dermafuse.models.backbones import build_backbone, stage_output
@@ -41,6 +40,7 @@ from dermafuse.models.weights import refuse_missing
 from dermafuse.runtime.bundle.folder import read_bundle, write_bundle
 from dermafuse.runtime.explain.explainer import Explainer
 from dermafuse.training.config import resolve, to_toml
+from dermafuse.training.export_keras import rebuild, write_keras
 from dermafuse.training.partition import (
     deployable,
     front_path,

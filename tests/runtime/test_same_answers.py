@@ -20,7 +20,7 @@ from PIL import Image
 from dermafuse.cli import main
 from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.data.readers.read import read_dataset
-from dermafuse.export.export import export
+from dermafuse.exporters.export import export
 from dermafuse.labels import LabelSet
 from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.runtime.predictor import Predictor

@@ -11,7 +11,7 @@ from dermafuse.api.run import Model, model_path
 from dermafuse.progress import Reporter
 
 if TYPE_CHECKING:
-    from dermafuse.export.openvino import Format
+    from dermafuse.exporters.openvino import Format
 
 
 def export(
@@ -46,7 +46,7 @@ def export(
         >>> done["verified"]["largest_difference"] < 1e-3
         True
     """
-    from dermafuse.export.export import export as write
+    from dermafuse.exporters.export import export as write
 
     return write(
         model_path(run),

@@ -10,10 +10,10 @@ import pytest
 from dermafuse.data.images import load_image
 from dermafuse.data.readers.read import read_dataset
 from dermafuse.errors import ConfigError, OutputError
-from dermafuse.export import quantize as module
-from dermafuse.export.export import export
-from dermafuse.export.quantize import quantize, to_int8
-from dermafuse.export.quantize_gate import Decider, LabelledImages, Scores, drop, figures, scores_of, split_rows
+from dermafuse.exporters import quantize as module
+from dermafuse.exporters.export import export
+from dermafuse.exporters.quantize import quantize, to_int8
+from dermafuse.exporters.quantize_gate import Decider, LabelledImages, Scores, drop, figures, scores_of, split_rows
 from dermafuse.labels import HAM10000
 from dermafuse.progress import Silent
 from dermafuse.runtime.bundle.folder import Bundle, read_bundle

@@ -25,7 +25,7 @@ import openvino as ov
 
 from dermafuse.data.images import load_image
 from dermafuse.errors import ConfigError, OutputError
-from dermafuse.export.quantize_gate import Decider, LabelledImages, Scores, drop, figures, scores_of, side_of
+from dermafuse.exporters.quantize_gate import Decider, LabelledImages, Scores, drop, figures, scores_of, side_of
 from dermafuse.progress import Reporter
 from dermafuse.runtime.bundle.folder import Bundle
 from dermafuse.runtime.decision.rule import choose_label

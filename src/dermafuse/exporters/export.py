@@ -14,7 +14,7 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.runs import CONFIG
 
 if TYPE_CHECKING:
-    from dermafuse.export.openvino import Format
+    from dermafuse.exporters.openvino import Format
     from dermafuse.runtime.bundle.folder import Bundle
 
 
@@ -60,8 +60,8 @@ def export(
         OutputError: ``to`` cannot be used; or the check failed, with the figures.
         BundleError, DataError, WeightsError: an unusable run or data set.
     """
-    from dermafuse.export.openvino import FORMATS, write_description
-    from dermafuse.export.verify import take_sample
+    from dermafuse.exporters.openvino import FORMATS, write_description
+    from dermafuse.exporters.verify import take_sample
     from dermafuse.runtime.bundle.files import find_bundle
     from dermafuse.runtime.bundle.folder import read_bundle
     from dermafuse.runtime.released import model_facts, which_model
@@ -104,8 +104,8 @@ def export(
 
 
 def _export_keras(run: Path, folder: Path, bundle: Bundle, sample: Any) -> dict[str, Any]:
-    from dermafuse.export.openvino import describe
-    from dermafuse.export.verify import verify
+    from dermafuse.exporters.openvino import describe
+    from dermafuse.exporters.verify import verify
     from dermafuse.training.quiet import load_tensorflow
 
     if len(bundle.models) > 1:
@@ -113,7 +113,7 @@ def _export_keras(run: Path, folder: Path, bundle: Bundle, sample: Any) -> dict[
             f"{bundle.path} is an ensemble; export the RUN of each member to keras, or use --format onnx or openvino."
         )
     load_tensorflow()
-    from dermafuse.export import keras as export_keras
+    from dermafuse.training import export_keras
 
     model = export_keras.rebuild(run, bundle)
     answer = export_keras.keras_answer(export_keras.write_keras(model, folder), bundle.temperature)
@@ -121,9 +121,9 @@ def _export_keras(run: Path, folder: Path, bundle: Bundle, sample: Any) -> dict[
 
 
 def _export_onnx(folder: Path, bundle: Bundle, sample: Any) -> dict[str, Any]:
-    from dermafuse.export.onnx_graph import OPSET
-    from dermafuse.export.openvino import describe, probability_network, write_onnx
-    from dermafuse.export.verify import onnx_answer, verify
+    from dermafuse.exporters.onnx_graph import OPSET
+    from dermafuse.exporters.openvino import describe, probability_network, write_onnx
+    from dermafuse.exporters.verify import onnx_answer, verify
 
     description = describe(bundle, "onnx", opset=OPSET)
     answer = onnx_answer(write_onnx(probability_network(bundle), folder, description))
@@ -134,8 +134,8 @@ def _export_openvino(
     run: Path, format: Format, folder: Path, bundle: Bundle, sample: Any, data: Path | None, report: Reporter
 ) -> dict[str, Any]:
     """Write an IR, or a bundle; in int8 where ``data``, the data set of the run, is given."""
-    from dermafuse.export.openvino import describe, probability_network, write_openvino
-    from dermafuse.export.verify import TOLERANCE, openvino_answer, verify
+    from dermafuse.exporters.openvino import describe, probability_network, write_openvino
+    from dermafuse.exporters.verify import TOLERANCE, openvino_answer, verify
     from dermafuse.runtime.bundle.folder import read_bundle, write_bundle
 
     more: dict[str, Any] = {"precision": "f32"}
@@ -154,8 +154,8 @@ def _export_openvino(
 def _in_int8(run: Path, bundle: Bundle, data: Path, report: Reporter) -> tuple[Bundle, dict[str, Any]]:
     """Return the bundle with its networks in int8, and what is to be said of them."""
     from dermafuse.data.readers.read import read_training_data
-    from dermafuse.export.quantize import quantize
-    from dermafuse.export.quantize_gate import figures, split_rows
+    from dermafuse.exporters.quantize import quantize
+    from dermafuse.exporters.quantize_gate import figures, split_rows
 
     calibration, validation = split_rows(run, bundle, read_training_data(data).table)
     quantized = quantize(bundle, calibration, validation, report)

@@ -15,7 +15,7 @@ import openvino as ov
 from dermafuse.data.images import load_image
 from dermafuse.data.readers.read import read_dataset
 from dermafuse.errors import ConfigError, DataError, ImageError, OutputError
-from dermafuse.export.openvino import PROBABILITIES
+from dermafuse.exporters.openvino import PROBABILITIES
 from dermafuse.runtime.bundle.folder import Bundle
 from dermafuse.runtime.engine import Engine
 from dermafuse.runtime.network import IMAGE_INPUT, META_INPUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,6 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from dermafuse.errors import BundleError, ConfigError
-from dermafuse.export.verify import Answer
 from dermafuse.models.classifier import is_head
 from dermafuse.runs import CONFIG
 from dermafuse.runtime.bundle.folder import Bundle
@@ -78,7 +78,9 @@ def write_keras(model: keras.Model, folder: Path) -> Path:
     return path
 
 
-def keras_answer(path: Path, temperature: float) -> Answer:
+def keras_answer(
+    path: Path, temperature: float
+) -> Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float32]], npt.NDArray[Any]]:
     """Return the probabilities of a ``.keras`` file that we wrote ourselves a moment ago."""
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
 

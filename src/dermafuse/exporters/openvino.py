@@ -181,7 +181,7 @@ def write_onnx(model: ov.Model, folder: Path, description: Mapping[str, Any]) ->
         ConfigError: the package ``onnx`` is not installed.
         OutputError: the network uses an operator that has no ONNX form here, or the disk is full.
     """
-    from dermafuse.export.onnx_graph import to_onnx
+    from dermafuse.exporters.onnx_graph import to_onnx
 
     path = folder / "model.onnx"
     write_atomic(path, to_onnx(model, entries(description)).SerializeToString())

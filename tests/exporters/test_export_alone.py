@@ -12,8 +12,8 @@ import openvino.opset13 as op
 import pytest
 
 from dermafuse.errors import OutputError
-from dermafuse.export.export import export
-from dermafuse.export.onnx_graph import to_onnx
+from dermafuse.exporters.export import export
+from dermafuse.exporters.onnx_graph import to_onnx
 from dermafuse.labels import LabelSet
 from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.runtime.predictor import Predictor

@@ -15,8 +15,8 @@ from dermafuse.commands.parsing import VerbParser
 from dermafuse.data.images import load_image
 from dermafuse.data.readers.read import read_dataset
 from dermafuse.errors import BundleError, ConfigError, DermafuseError, OutputError
-from dermafuse.export.export import export
-from dermafuse.export.verify import Sample, verify
+from dermafuse.exporters.export import export
+from dermafuse.exporters.verify import Sample, verify
 from dermafuse.runtime.bundle.folder import read_bundle, write_bundle
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.training.config import resolve, to_toml
@@ -225,7 +225,7 @@ def test_a_run_without_its_trained_weights_is_refused(run: Path, tmp_path: Path)
 def test_trained_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     import keras
 
-    from dermafuse.export.keras import assign_trained
+    from dermafuse.training.export_keras import assign_trained
 
     entry = keras.Input((4,))
     model = keras.Model(entry, keras.layers.Dense(3, name="logits")(entry))
@@ -290,8 +290,8 @@ def test_the_keras_file_trains_exactly_the_weights_that_the_run_trained(
 ) -> None:
     import keras
 
-    from dermafuse.export.keras import rebuild, write_keras
     from dermafuse.models.classifier import HeadSpec
+    from dermafuse.training.export_keras import rebuild, write_keras
     from dermafuse.training.partition import plan_network, trainable_model
     from dermafuse.training.run_folder import TRAINED_WEIGHTS, save_trained_weights
 
@@ -315,7 +315,7 @@ def test_onnx_names_of_values_never_meet_those_of_constants() -> None:
     import onnxruntime
     import openvino.opset13 as op
 
-    from dermafuse.export.onnx_graph import to_onnx
+    from dermafuse.exporters.onnx_graph import to_onnx
 
     value = op.parameter(ov.PartialShape([-1, 2]), np.float32)
     value.output(0).set_names({"x"})
