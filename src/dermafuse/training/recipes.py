@@ -18,7 +18,7 @@ _FINE_TUNED: Final[dict[str, Any]] = {
     "train_depthwise": False,
     "views": 8,
     "random_views": "fresh",
-    "epochs": 12,
+    "epochs": 18,
     "batch_size": 32,
     "learning_rate": 5e-4,
     "schedule": "cosine",
@@ -33,7 +33,7 @@ _FINE_TUNED: Final[dict[str, Any]] = {
     "image_dropout": 0.3,
     "fusion_dropout": 0.2,
     "decision": "prior",
-    "patience": 5,
+    "patience": 8,
     "monitor": "loss",
     "tuning_fraction": 0.1,
 }
@@ -63,7 +63,6 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
         "members": ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"],
         "member_folds": 5,
         "epochs": 28,
-        "patience": 8,
     },
 }
 
