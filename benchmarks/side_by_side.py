@@ -54,7 +54,7 @@ def measure(parts: int, threads: int, steps: int) -> float:
     from dermafuse.training.loop.side_by_side import train_in_parts
     from dermafuse.training.partition import cut_shape, plan_network, trainable_model
 
-    config = resolve("standard")
+    config = resolve("standard", assignments=["image_size=208"])
     plan = plan_network(config)
     model = trainable_model(plan, HeadSpec(classes=7, meta_width=22), config)
     model.compile(make_optimizer(config, 200), ClassificationLoss(np.full(7, 100)), jit_compile=False)

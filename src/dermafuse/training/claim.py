@@ -52,7 +52,7 @@ def resumed(out: Path, asked: Mapping[str, Any]) -> TrainConfig | None:
     named = validated({**config.model_dump(), **asked})
     for key in asked:
         own, other = getattr(config, key), getattr(named, key)
-        if own != other and key != "data" and (key, other) != ("precision", "auto"):
+        if own != other and key != "data" and other != "auto":
             raise ConfigError(
                 f"The run in {out} was started with {key}={own}, not {key}={other}; leave {key} out to resume it, or "
                 "start again with --overwrite."

@@ -39,7 +39,11 @@ class TrainConfig(BaseModel):
     # the network
     backbone: str = Field("efficientnet_b1", description="the image network")
     weights: str = Field("imagenet", description="of the backbone: imagenet, random, or a file")
-    image_size: int = Field(0, ge=0, le=1024, description="0: the backbone's native size")
+    image_size: Annotated[int, Field(ge=0, le=1024)] | Literal["auto"] = Field(
+        0,
+        description="side in pixels; 0: the backbone's native size; auto: what fits the images, the backbone and the "
+        "recipe's time",
+    )
     unfreeze_from: str | None = Field(
         None, description=f"first trained stage: {describe_stages()}; none: frozen; all: everything"
     )

@@ -13,7 +13,7 @@ _BACKBONE: Final = "efficientnet_lite1"
 _FINE_TUNED: Final[dict[str, Any]] = {
     "split": "lesion",
     "backbone": _BACKBONE,
-    "image_size": 208,  # of images that are 200 x 150: 240 px cost more and gave no more
+    "image_size": "auto",
     "unfreeze_from": spec(_BACKBONE).tail,  # of another backbone, that one's (`config.resolve`)
     "train_depthwise": False,
     "views": 8,
@@ -65,6 +65,10 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
         "epochs": 28,
     },
 }
+
+#: The largest side of ``image_size=auto`` at which a recipe keeps the time that it states. At 12 epochs, 260 px instead
+#: of 208 gave 400 x 300 images nothing (docs/results.md).
+AFFORDABLE_SIZE: Final[dict[str, int]] = {"standard": 208, "best": 208}
 
 #: What each recipe is for, in a line.
 MEANINGS: Final[dict[str, str]] = {

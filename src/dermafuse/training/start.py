@@ -18,6 +18,7 @@ from dermafuse.training.claim import check_output, is_finished, is_started, resu
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.finished_folds import read_folds
 from dermafuse.training.first_look import choose_split, draw_split
+from dermafuse.training.image_size import with_image_size
 from dermafuse.training.loop.cpu_share import threads_of_a_part
 from dermafuse.training.partition import POOLED, front_path, plan_network
 from dermafuse.training.quiet import load_tensorflow
@@ -79,7 +80,7 @@ def train(
     if "leakage" in audits:
         for split in ("image", "lesion"):
             draw_split(records, config.model_copy(update={"split": split}))
-    config = config.model_copy(update={"precision": choose_precision(config.precision)})
+    config = with_image_size(config, records).model_copy(update={"precision": choose_precision(config.precision)})
     load_tensorflow(threads=_threads(config))
     if config.folds:
         from dermafuse.training.cross_validation import cross_validate
@@ -122,7 +123,8 @@ def _threads(config: TrainConfig) -> int:
 def _check_weights(config: TrainConfig) -> None:
     """Refuse weights that are needed and missing; a converted front in the cache needs none where nothing else does."""
     for backbone in config.members or (config.backbone,):
-        one = config.model_copy(update={"backbone": backbone})
+        size = 0 if config.image_size == "auto" else config.image_size  # the images have not been looked at yet
+        one = config.model_copy(update={"backbone": backbone, "image_size": size})
         plan = plan_network(one)
         if plan.cut != POOLED or not front_path(plan).is_file():
             refuse_missing(backbone, config.weights)
