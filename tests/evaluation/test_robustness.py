@@ -29,6 +29,13 @@ def test_shifts_cut_a_tenth_off_opposite_corners() -> None:
     np.testing.assert_array_equal(CORRUPTIONS["shift_right_down"](image), image[:90, :180])
 
 
+@pytest.mark.parametrize("width", [200, 800])
+def test_a_size_is_a_size_whatever_the_original_has(width: int) -> None:
+    for original in ((450, 600), (60, 80)):
+        changed = CORRUPTIONS[f"width_{width}"](np.zeros((*original, 3), np.uint8))
+        assert changed.shape == (width * 3 // 4, width, 3)
+
+
 def test_pixels_are_read_as_they_are(synthetic: Path) -> None:
     records = read_dataset(synthetic)
     pixels = read_pixels(records.table["path"].iloc[0])

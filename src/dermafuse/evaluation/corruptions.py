@@ -48,6 +48,15 @@ def _rescaled(factor: float, *, back: bool) -> Callable[[Pixels], Pixels]:
     return rescale
 
 
+def _at_width(width: int) -> Callable[[Pixels], Pixels]:
+    """Shrink or enlarge to ``width`` pixels: the copies that data sets are handed around in."""
+
+    def rescale(image: Pixels) -> Pixels:
+        return _rescaled(width / image.shape[1], back=False)(image)
+
+    return rescale
+
+
 def _cropped(share: float, right: int, down: int) -> Callable[[Pixels], Pixels]:
     """Cut ``share`` of width and height off, at one side each: the lesion moves to the other."""
 
@@ -60,10 +69,10 @@ def _cropped(share: float, right: int, down: int) -> Callable[[Pixels], Pixels]:
 
 
 #: Name -> what it does to uint8 (h, w, 3) RGB. Strengths are relative to the image's size, so that they mean the same
-#: for small copies and for full-size images.
+#: for small copies and for full-size images; but for the last two, which are sizes that the same picture comes in.
 CORRUPTIONS: Final[Mapping[str, Callable[[Pixels], Pixels]]] = {
     "jpeg_quality_30": _jpeg(30),
-    "blur": _blur(0.0075),  # sigma of 1.5 px at a width of 200
+    "blur": _blur(0.0075),  # sigma of 3 px at a width of 400
     "warm_cast": _gain(1.1, 1.0, 0.85),
     "cool_cast": _gain(0.88, 1.0, 1.12),
     "darker": _gain(0.75, 0.75, 0.75),
@@ -72,4 +81,6 @@ CORRUPTIONS: Final[Mapping[str, Callable[[Pixels], Pixels]]] = {
     "double_size": _rescaled(2.0, back=False),
     "shift_left_up": _cropped(0.1, 1, 1),
     "shift_right_down": _cropped(0.1, 0, 0),
+    "width_200": _at_width(200),
+    "width_800": _at_width(800),
 }
