@@ -16,6 +16,7 @@ from dermafuse.errors import DataError
 from dermafuse.evaluation.predictions import Scored
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Silent
+from dermafuse.runtime.bundle.evaluation import trained_on
 from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.training.config import resolve
 from dermafuse.training.ensemble import averaged, train_ensemble
@@ -44,6 +45,20 @@ def test_all_members_are_in_one_bundle_and_nothing_else_is_left(run: Path) -> No
     assert bundle.info["backbone"] == "efficientnet_lite0 + efficientnet_lite1"
     assert not (run / "checkpoints").exists()
     assert len(json.loads((run / "metrics.json").read_text())["members"]) == 4
+
+
+def test_the_bundle_says_how_it_was_judged_and_that_what_one_member_held_out_the_others_learned(run: Path) -> None:
+    evaluation = read_bundle(run).evaluation
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert evaluation is not None
+    assert evaluation["validation"] == metrics["validation"]
+    assert len(evaluation["members"]) == 4
+    table = pd.read_csv(run / "predictions.csv")
+    counts = {role: len(part.lesions) for role, part in trained_on(evaluation).items()}
+    assert counts == {
+        role: table.loc[table["split"] == split, "lesion_id"].nunique()
+        for role, split in (("train", "tuning"), ("validation", "validation"))
+    }
 
 
 def test_every_training_image_is_predicted_by_networks_that_did_not_learn_from_it(run: Path, synthetic: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import dermafuse
 from dermafuse.cli import main
 from dermafuse.data.readers.read import read_dataset
+from dermafuse.evaluation.overlap import find_overlap
 from dermafuse.runtime.bundle.folder import read_bundle
 
 FAST = [
@@ -52,6 +53,21 @@ def test_the_card_says_that_all_lesions_trained_it_and_gives_the_figures_of_the_
     assert "plus offset" in card
     pooled = json.loads((folds / "metrics.json").read_text())["validation"]["balanced_accuracy"]
     assert f"{pooled:.3f}" in card
+
+
+def test_the_bundle_alone_says_how_the_folds_were_judged_and_that_it_learned_from_every_image(
+    folds: Path, bundle: Path, synthetic: Path
+) -> None:
+    evaluation = read_bundle(bundle).evaluation
+    metrics = json.loads((folds / "metrics.json").read_text())
+    assert evaluation is not None
+    assert evaluation["validation"] == metrics["validation"]
+    assert evaluation["validation"]["ci95"]
+    assert evaluation["folds"] == metrics["folds"]
+    records = read_dataset(synthetic)
+    overlap = find_overlap(None, records, records.classes, evaluation)
+    assert overlap.known
+    assert overlap.trained.all()
 
 
 def test_the_bundle_predicts(bundle: Path, synthetic: Path) -> None:

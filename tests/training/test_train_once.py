@@ -1,6 +1,7 @@
 """One training for all: audits and releases train, calibrate and decide as the run itself does."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,12 @@ def test_on_few_tuning_lesions_nothing_is_fitted_and_that_is_said(
     told = next(found for found in metrics["model_findings"] if found["code"] == "DM016")
     assert "operating points" in told["data"]["left_out"]
     assert f"No temperature was fitted: {missing['temperature']}." in (out / "model" / "README.md").read_text()
+    shutil.move(out / "model", tmp_path / "alone")
+    assert main(["evaluate", str(tmp_path / "alone"), "--data", str(synthetic), "--out", str(tmp_path / "again")]) == 0
+    overlap = json.loads((tmp_path / "again" / "metrics.json").read_text())["overlap"]
+    assert [overlap[f"{role}_images"] for role in ("trained", "chose", "unseen")] == [
+        metrics["data"][role] for role in ("train", "tuning", "validation")
+    ]
 
 
 def test_the_unchanged_model_of_an_audit_is_the_run_itself_with_its_calibration_and_decisions(

@@ -94,7 +94,7 @@ def evaluate_bundle(
     used = records.subset(found.positions)
     labels = _labels(bundle, records, report)
     rows = rows_of_table(found.table, labels)
-    overlap = find_overlap(find_run(run_or_bundle), used, bundle.classes)
+    overlap = find_overlap(find_run(run_or_bundle), used, bundle.classes, bundle.evaluation)
     metrics: dict[str, Any] = {
         "dermafuse": dermafuse.__version__,
         "research_use_only": True,

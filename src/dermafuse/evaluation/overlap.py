@@ -1,9 +1,9 @@
-"""Did the model learn from the images it is now tested on? What a RUN lets us know, and what it does not."""
+"""Did the model learn from the images it is now tested on? What a RUN or a bundle lets us know, and what not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from dermafuse.data.records import Records
 from dermafuse.errors import DermafuseError
 from dermafuse.evaluation.predictions import BoolArray, Scored
 from dermafuse.runs import RunFolder
+from dermafuse.runtime.bundle.evaluation import image_hashes, trained_on
 
 #: Pairs of files compared to tell whether generated data sets with the same ids are the same.
 _PAIRS: Final = 8
@@ -75,25 +76,29 @@ class Overlap:
         }
 
 
-def find_overlap(run: Path | None, records: Records, classes: tuple[str, ...]) -> Overlap:
+def find_overlap(
+    run: Path | None, records: Records, classes: tuple[str, ...], evaluation: Mapping[str, Any] | None = None
+) -> Overlap:
     """Compare a test set with what its model was trained on.
 
     The RUN's ``predictions.csv`` names its validation and tuning images; its training images are all others of
-    the data set that ``config.toml`` names, as far as that is still where it was.
+    the data set that ``config.toml`` names, as far as that is still where it was. Where there is no RUN, or its data
+    have moved, the hashes in the bundle's ``evaluation.json`` tell.
 
     Args:
         run: the RUN folder, or ``None`` for a bundle alone.
         records: the test set.
         classes: of the model.
+        evaluation: `Bundle.evaluation`.
     """
     none = np.zeros(len(records), dtype=np.bool_)
     if run is None:
-        return Overlap(False, "A bundle alone does not say what it was trained on.", none, none, none, none, none)
+        return _by_hashes(records, evaluation, "This bundle does not say what it was trained on.")
     try:
         opened = RunFolder.open(run)
         rows = opened.rows
     except DermafuseError as error:
-        return Overlap(False, f"What the model was trained on is not known: {error}", none, none, none, none, none)
+        return _by_hashes(records, evaluation, f"What the model was trained on is not known: {error}")
     images, lesions = (records.table[name].to_numpy(object) for name in ("image_id", "lesion_id"))
     trained, why = _training_set(opened)
     if trained is not None and records.synthetic and trained.synthetic and not _same_files(records, trained):
@@ -105,13 +110,16 @@ def find_overlap(run: Path | None, records: Records, classes: tuple[str, ...]) -
     tuning, validation = held.get("tuning", none), held.get("validation", none)
     choosing = _choosing(rows, classes, set(images), set(lesions))
     if trained is None:
-        return Overlap(False, why, none, none, tuning, validation, none, *choosing)
+        hashed = _by_hashes(records, evaluation, why)
+        if not hashed.known:
+            hashed = replace(hashed, tuning=tuning, validation=validation)
+        return replace(hashed, choosing=choosing[0], choosing_name=choosing[1])
     table = trained.table
     own = np.isin(images, table["image_id"].to_numpy(object))
     shared = own | (np.isin(lesions, table["lesion_id"].to_numpy(object)) if trained.has_lesions else none)
     basis = f"Compared by image and lesion id with the {len(table):,} images that {run.name} learned from."
     chose = none
-    for part in _chose(opened):
+    for part in (rows[name] for name in _chose(opened.metrics) if name in rows):
         by_lesion = np.isin(lesions, part.lesion_id) if trained.has_lesions else none
         chose = chose | np.isin(images, part.image_id) | by_lesion
     return Overlap(True, basis, own, shared, tuning, validation, chose & ~shared, *choosing)
@@ -136,12 +144,45 @@ def _training_set(run: RunFolder) -> tuple[Records | None, str]:
     return records.subset(~ids.isin({image for part in held for image in part.image_id}).to_numpy(bool)), ""
 
 
-def _chose(run: RunFolder) -> list[Scored]:
-    """Return the rows of a RUN that had a say in its epoch, temperature or decision."""
-    said = run.metrics.get("training") or {}
+def _chose(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the splits of a training whose rows had a say in its epoch, temperature or decision."""
+    said = metrics.get("training") or {}
     watched = said.get("early_stopping_rows") == "validation" and said.get("monitor") != "last"
-    names = ("tuning", "validation") if watched else ("tuning",)
-    return [run.rows[name] for name in names if name in run.rows]
+    return ("tuning", "validation") if watched else ("tuning",)
+
+
+def _by_hashes(records: Records, evaluation: Mapping[str, Any] | None, unknown: str) -> Overlap:
+    """Return the overlap by the hashes in a bundle; not known, as ``unknown`` says, where it names none.
+
+    The file of an image is the same or it is not: a copy of another size or format is known by its lesion alone.
+    """
+    none = np.zeros(len(records), np.bool_)
+    roles = trained_on(evaluation) if evaluation else {}
+    if evaluation is None or "train" not in roles:
+        return Overlap(False, unknown, none, none, none, none, none)
+    files, lesions = image_hashes(records)
+    same = {role: np.array([each in known.files for each in files], np.bool_) for role, known in roles.items()}
+    counts = [len(getattr(roles["train"], name)) for name in ("files", "lesions")]
+    basis = (
+        f"Compared with the hashes of the {counts[0]:,} image files and {counts[1]:,} lesions that the bundle learned "
+        "from; copies of another size are known by their lesion id alone."
+    )
+    met: dict[str, BoolArray] = {}
+    generated = records.synthetic and (evaluation.get("data") or {}).get("synthetic")
+    if generated and not any(each.any() for each in same.values()):
+        # Generated data sets number their lesions alike, whatever their seed.
+        return Overlap(True, f"{basis} None of these generated images is among them.", none, none, none, none, none)
+    for role, known in roles.items():
+        # Of a file that was recognised the lesion is known, whatever this table calls it.
+        shown = {lesion for lesion, found in zip(lesions, same[role], strict=True) if found} | known.lesions
+        met[role] = np.array([lesion in shown for lesion in lesions], np.bool_)
+    chose = none.copy()
+    for role in _chose(evaluation):
+        chose |= met.get(role, none)
+    return Overlap(
+        True, basis, same["train"], met["train"], same.get("tuning", none), same.get("validation", none),
+        chose & ~met["train"],
+    )  # fmt: skip
 
 
 def _choosing(

@@ -39,6 +39,7 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.report.model_card import model_card
 from dermafuse.report.page import make_report
 from dermafuse.runs import CONFIG, HISTORY, METRICS, PREDICTIONS, SKIPPED, read_metrics
+from dermafuse.runtime.bundle.evaluation import evaluation_json
 from dermafuse.runtime.bundle.folder import Bundle, BundleContent, read_bundle, write_bundle
 from dermafuse.training.claim import recorded
 from dermafuse.training.config import TrainConfig, to_toml
@@ -151,8 +152,10 @@ def train_ensemble(
         history = [member.history.assign(member=number) for number, member in enumerate(trained, start=1)]
         pd.concat(history).to_csv(folder / HISTORY, index=False)
         table.to_csv(folder / PREDICTIONS, index=False, float_format="%.7g")
+        # What one member holds out, the others learned from.
+        evaluation = evaluation_json(metrics, {"train": train, "validation": records.subset(split.validation)})
         content = combined(
-            [member.bundle for member in trained], offsets, sets, model_card(metrics, config.model_dump())
+            [member.bundle for member in trained], offsets, sets, model_card(metrics, config.model_dump()), evaluation
         )
         skipped = checkpoints / "members" / f"{config.members[0]}-1" / SKIPPED
         if skipped.exists():  # every member reads every row, so one list is that of all
@@ -227,7 +230,9 @@ def averaged(parts: Sequence[Scored], classes: LabelSet) -> Scored:
     )
 
 
-def combined(bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, sets: Any, card: str) -> BundleContent:
+def combined(
+    bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, sets: Any, card: str, evaluation: bytes
+) -> BundleContent:
     """Return the members' bundles as one.
 
     The flag of strange images compares the mean of the members' scores with the mean of their thresholds; it is left
@@ -262,6 +267,7 @@ def combined(bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, set
         ood=rule,
         info={**first.info, "backbone": " + ".join(dict.fromkeys(str(bundle.info["backbone"]) for bundle in bundles))},
         card=card,
+        evaluation_json=evaluation,
     )
 
 

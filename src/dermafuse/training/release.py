@@ -24,6 +24,7 @@ from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.files import folder_atomic
 from dermafuse.progress import Reporter
 from dermafuse.runs import PREDICTIONS
+from dermafuse.runtime.bundle.evaluation import evaluation_json
 from dermafuse.runtime.bundle.folder import write_bundle
 from dermafuse.runtime.decision.conformal import fit_prediction_sets
 from dermafuse.runtime.decision.temperature import apply
@@ -80,7 +81,11 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
         "training": {"temperature": temperature},
     }  # fmt: skip
     uncertainty = Uncertainty(sets if any(sets.minimum_probability) else None, flag)
-    content = bundle_content(config, plan, model, network, trained.head, data, trained.outcome, uncertainty, said)
+    # The pooled rows of the folds are images that this model learned from: there is no other role.
+    evaluation = evaluation_json(said, {"train": data.train.records})
+    content = bundle_content(
+        config, plan, model, network, trained.head, data, trained.outcome, uncertainty, said, evaluation
+    )
     with folder_atomic(out, overwrite=overwrite) as folder:
         write_bundle(folder, content, half_weights=True)
         # Every row was learned from; what Keras says of the first of them is what the bundle must say.

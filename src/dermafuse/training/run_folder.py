@@ -18,6 +18,7 @@ from dermafuse.files import sha256
 from dermafuse.models.classifier import HeadSpec, image_pool, is_head
 from dermafuse.report.model_card import model_card
 from dermafuse.runs import CONFIG, HISTORY, METRICS, PREDICTIONS, SKIPPED
+from dermafuse.runtime.bundle.evaluation import evaluation_json
 from dermafuse.runtime.bundle.folder import BundleContent, write_bundle
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.training.calibrate import Outcome, Uncertainty
@@ -64,8 +65,11 @@ def write_run(
     if len(data.skipped):
         data.skipped.to_csv(folder / SKIPPED, index=False, errors="backslashreplace")
     save_trained_weights(folder / TRAINED_WEIGHTS, model)
+    roles = {"train": data.train, "tuning": data.tuning, "validation": data.validation}
+    evaluation = evaluation_json(metrics, {role: side.records for role, side in roles.items() if side is not None})
     write_bundle(
-        folder / "model", bundle_content(config, plan, model, network, head, data, outcome, uncertainty, metrics)
+        folder / "model",
+        bundle_content(config, plan, model, network, head, data, outcome, uncertainty, metrics, evaluation),
     )
     clock("write")
     published = check_published(
@@ -98,6 +102,7 @@ def bundle_content(
     outcome: Outcome,
     uncertainty: Uncertainty,
     metrics: Mapping[str, Any],
+    evaluation: bytes | None,
 ) -> BundleContent:
     """Return all that prediction needs, for ``runtime.bundle.folder.write_bundle``."""
     flag = uncertainty.flag
@@ -125,6 +130,7 @@ def bundle_content(
             "announcements": list(metrics["announcements"]),
         },
         card=model_card(metrics, config.model_dump()),
+        evaluation_json=evaluation,
     )
 
 

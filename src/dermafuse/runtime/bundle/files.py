@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from dermafuse.errors import BundleError, examples
 from dermafuse.files import nearest_path
 from dermafuse.printable import plain
-from dermafuse.runtime.bundle.schema import FORMAT_VERSION, FileEntry, Manifest
+from dermafuse.runtime.bundle.schema import EVALUATION, FORMAT_VERSION, FileEntry, Manifest
 
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -21,6 +21,9 @@ MANIFEST: Final = "manifest.json"
 
 #: Largest file of each kind that is read at all, in bytes, by suffix.
 _LIMITS: Final = {".json": 4 << 20, ".md": 4 << 20, ".xml": 64 << 20, ".safetensors": 512 << 20, ".bin": 4 << 30}
+
+#: That of ``evaluation.json``: 14 bytes for each image and lesion, for millions of them.
+_EVALUATION_LIMIT: Final = 256 << 20
 
 #: Litter of file managers; other hidden files count as litter too.
 _LITTER: Final = frozenset({"Thumbs.db", "desktop.ini"})
@@ -114,7 +117,7 @@ def _line(error: Exception) -> str:
 
 def _read(folder: Path, name: str, expected: int | None = None) -> bytes:
     path = folder / name
-    limit = _LIMITS.get(path.suffix, _LIMITS[".json"])
+    limit = _EVALUATION_LIMIT if name == EVALUATION else _LIMITS.get(path.suffix, _LIMITS[".json"])
     try:
         if not path.resolve(strict=True).is_relative_to(folder.resolve(strict=True)):
             raise BundleError(f"{path} is a link that leaves the bundle; put the file itself there.")

@@ -9,6 +9,7 @@
     calibration.json     temperature, decision offsets, prediction sets, out-of-distribution rule
     labels.json          classes in the order of the logits, names, which are malignant, which must not be missed
     README.md            model card
+    evaluation.json      optional: how the model was judged, and what it learned from (`runtime.bundle.evaluation`)
 
 Every network takes ``image_input`` uint8 (batch, s, s, 3) and, where it uses metadata, ``meta_input`` float32
 (batch, w), and gives ``logits`` float32 (batch, k), ``feature_map`` (batch, h, w, c) and ``embedding``
@@ -21,6 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,10 @@ from dermafuse.errors import BundleError, DermafuseError, OutputError
 from dermafuse.files import sync_folder, write_atomic
 from dermafuse.labels import LabelSet
 from dermafuse.runtime.bundle.arrays import check_ood_arrays, read_arrays
+from dermafuse.runtime.bundle.evaluation import parse_evaluation
 from dermafuse.runtime.bundle.files import MANIFEST, find_bundle, parse, printable, read_manifest, read_verified
 from dermafuse.runtime.bundle.schema import (
+    EVALUATION,
     FORMAT_VERSION,
     Calibration,
     FileEntry,
@@ -75,6 +79,7 @@ class BundleContent:
         ood: rule of the out-of-distribution flag, or ``None``.
         info: plain JSON for people and reports: recipe, backbone, precision, synthetic data, random weights.
         card: the model card, Markdown.
+        evaluation_json: content of ``evaluation.json`` (`evaluation.evaluation_json`), or ``None``.
     """
 
     models: tuple[ov.Model, ...]
@@ -88,6 +93,7 @@ class BundleContent:
     ood: OutOfDistribution | None
     info: Mapping[str, JsonValue]
     card: str
+    evaluation_json: bytes | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -126,6 +132,22 @@ class Bundle(BundleContent):
     digest: str
     version: str
 
+    @cached_property
+    def evaluation(self) -> Mapping[str, Any] | None:
+        """How the model was judged and what it learned from, parsed when it is first asked for; ``None``: not said.
+
+        The keys are those of ``metrics.json`` (``validation``: the block of the judged rows with ``ci95`` and
+        ``operating_points``; ``labels``, ``data``, ``training``, ``folds``, ``announcements``, ...) and ``trained_on``:
+        see `runtime.bundle.evaluation`. Bundles of earlier versions have none. Where ``info["exported_from"]`` is set,
+        the figures are those of the model that was exported.
+
+        Raises:
+            BundleError: the file does not hold that.
+        """
+        if self.evaluation_json is None:
+            return None
+        return parse_evaluation(self.evaluation_json, self.path / EVALUATION)
+
 
 def write_bundle(folder: Path, content: BundleContent, *, half_weights: bool = False) -> None:
     """Write a bundle into a fresh folder and read it back, so that whatever is written can be read.
@@ -159,6 +181,9 @@ def write_bundle(folder: Path, content: BundleContent, *, half_weights: bool = F
     for name, part in checked.items():
         write_atomic(folder / name, part.text())
     names = [f"{stem}.{suffix}" for stem in stems for suffix in ("xml", "bin")]
+    if content.evaluation_json is not None:
+        write_atomic(folder / EVALUATION, content.evaluation_json)
+        names.append(EVALUATION)
     files = {name: _entry(folder / name) for name in sorted([*names, "head.safetensors", "README.md", *checked])}
     try:
         manifest = Manifest(
@@ -174,7 +199,7 @@ def write_bundle(folder: Path, content: BundleContent, *, half_weights: bool = F
     # Last, so that a folder without a manifest is never taken for a whole bundle.
     write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     sync_folder(folder)
-    read_bundle(folder)
+    _ = read_bundle(folder).evaluation
 
 
 def read_bundle(path: Path | str) -> Bundle:
@@ -232,6 +257,7 @@ def read_bundle(path: Path | str) -> Bundle:
         ood=calibration.out_of_distribution,
         info=manifest.info,
         card=card,
+        evaluation_json=contents.get(EVALUATION),
         path=folder,
         digest=digest,
         version=manifest.dermafuse_version,

@@ -19,6 +19,9 @@ MAX_CLASSES: Final = 1000
 #: Files that every bundle holds besides ``manifest.json`` and those of its members.
 FIXED_FILES: Final = ("README.md", "calibration.json", "head.safetensors", "labels.json", "preprocessing.json")
 
+#: The file that a bundle may hold besides: how it was judged (`runtime.bundle.evaluation`).
+EVALUATION: Final = "evaluation.json"
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAX_DEPTH = 32
 
@@ -110,11 +113,11 @@ class Manifest(Part):
         if len(set(names)) < len(names):
             raise ValueError("two members share a file")
         expected = {*names, *FIXED_FILES}
-        if len(expected) < len(names) + len(FIXED_FILES):
+        if len(expected) < len(names) + len(FIXED_FILES) or EVALUATION in names:
             raise ValueError("a member takes the name of another file of the bundle")
         for name in sorted(expected - self.files.keys()):
             raise ValueError(f"'{name}' is not listed under files")
-        for name in sorted(self.files.keys() - expected):
+        for name in sorted(self.files.keys() - expected - {EVALUATION}):
             raise ValueError(f"'{name}' is listed under files but has no role in a bundle")
         return self
 
