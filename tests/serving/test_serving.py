@@ -21,6 +21,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason='the server is not tested: pip install "dermafuse[serve]"')
 pytest.importorskip("httpx2", reason="the server is not tested: pip install httpx2")
 
+from at_once import AtOnce
 from starlette.testclient import TestClient
 
 from dermafuse.cli import main
@@ -28,6 +29,7 @@ from dermafuse.runtime.predictor import Predictor
 from dermafuse.runtime.released import load
 from dermafuse.serving.app import Serving, make_app
 from dermafuse.serving.limits import Access, Limits, Problem
+from dermafuse.serving.model import ServedModel
 from tiny_bundle import tiny_bundle, tiny_image
 
 KEY = "correct-horse-battery"
@@ -51,7 +53,8 @@ def predictor(bundle: Path) -> Predictor:
 
 
 def client_of(predictor: Predictor, *, key: str | None = None, **limits: Any) -> tuple[Serving, TestClient]:
-    serving = make_app(predictor, Limits(**limits), Access(key))
+    made = Limits(**limits)
+    serving = make_app(AtOnce(ServedModel(predictor, made)), made, Access(key))
     return serving, TestClient(serving.guard, base_url="http://localhost", raise_server_exceptions=False)
 
 
@@ -257,7 +260,7 @@ def test_one_pixel_too_many_is_413(predictor: Predictor, pixels: int, status: in
 def test_where_every_place_is_taken_the_answer_is_503_at_once_and_later_it_is_given(predictor: Predictor) -> None:
     serving, made = client_of(predictor, workers=1, queue=1)
     go, entered = threading.Event(), threading.Event()
-    real = serving.model.predict
+    real = serving.pool.desk.model.predict
 
     def slow(*arguments: Any) -> Any:
         entered.set()
@@ -266,7 +269,7 @@ def test_where_every_place_is_taken_the_answer_is_503_at_once_and_later_it_is_gi
 
     with made as client:
         wait_until(lambda: serving.warm)
-        serving.model.predict = slow  # type: ignore[method-assign]
+        serving.pool.desk.model.predict = slow  # type: ignore[method-assign]
         answers: list[int] = []
 
         def ask() -> None:
@@ -297,7 +300,7 @@ def test_what_takes_longer_than_the_limit_is_503_and_keeps_its_place_until_it_en
     go = threading.Event()
     with made as client:
         wait_until(lambda: serving.warm)
-        serving.model.predict = lambda *_: go.wait(10)  # type: ignore[method-assign, assignment, return-value]
+        serving.pool.desk.model.predict = lambda *_: go.wait(10)  # type: ignore[method-assign, assignment, return-value]
         answer = client.post("/v1/predict", files={"image": png()})
         assert answer.status_code == 503
         assert "0.3 s" in answer.json()["detail"]
@@ -317,7 +320,7 @@ def test_what_has_waited_too_long_is_never_computed(predictor: Predictor) -> Non
             computed.append(1)
             go.wait(10)
 
-        serving.model.predict = slow  # type: ignore[method-assign]
+        serving.pool.desk.model.predict = slow  # type: ignore[method-assign]
         answers: list[int] = []
 
         def ask() -> None:
@@ -422,7 +425,7 @@ def test_a_fault_of_the_server_is_told_without_what_it_knew(
 
     with caplog.at_level(logging.INFO, "dermafuse.serving"), made as client:
         wait_until(lambda: serving.warm)
-        serving.model.predict = fail  # type: ignore[method-assign]
+        serving.pool.desk.model.predict = fail  # type: ignore[method-assign]
         answer = client.post("/v1/predict", files={"image": png()})
     assert (answer.status_code, answer.headers["content-type"]) == (500, PROBLEM)
     assert "Jane" not in answer.text + caplog.text

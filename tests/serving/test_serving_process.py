@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -171,6 +172,40 @@ def test_what_is_too_long_is_refused_before_it_is_sent_and_slow_or_broken_bodies
             connection.close()
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(10) == 0
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_a_worker_that_is_killed_is_replaced_and_no_request_is_lost(bundle: Path) -> None:
+    with running(bundle, "--workers", "2") as server:
+        request = request_of("/v1/predict:batch?views=8", form(*[png(1000)] * 4))
+        answers: list[bytes] = []
+        threads = [threading.Thread(target=lambda: answers.append(server.raw(request, 30))) for _ in range(4)]
+        before = workers_of(server.process)
+        assert len(before) == 2
+        for thread in threads:
+            thread.start()
+        time.sleep(0.15)  # both compute
+        before[0].kill()
+        for thread in threads:
+            thread.join(30)
+        assert [status(answer) for answer in answers] == [200] * 4  # that of the killed one was computed again
+        for worker in workers_of(server.process):
+            worker.kill()  # all of them, and while they are idle
+        assert status(server.raw(request_of("/v1/predict", form(png(40))), 30)) == 200
+        end = time.monotonic() + 30
+        while len(workers_of(server.process)) < 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        after = workers_of(server.process)
+        assert len(after) == 2
+        assert not {worker.pid for worker in before} & {worker.pid for worker in after}
+        assert server.get("/v2/health/ready")[0] == 200
+        assert any('"worker ended"' in line for line in server.said)
+        server.process.kill()  # without a word: its workers end too
+        for worker in after:
+            worker.wait(10)
 
 
 # ---------------------------------------------------------------- refused before anything is loaded

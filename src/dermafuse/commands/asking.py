@@ -73,9 +73,9 @@ def model_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
     return None, _images(paths)
 
 
-def announce(predictor: Any) -> None:
-    """Say on stderr what must be known of this model, and what it is not for."""
-    for text in predictor.bundle.info.get("announcements", ()):
+def announce(announcements: Any) -> None:
+    """Say on stderr what a model announces of itself, and what it is not for."""
+    for text in announcements:
         print(plain(text), file=sys.stderr)
     print(DISCLAIMER, file=sys.stderr)
 

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("Add --out OVERLAY.png for the picture, or --json for the numbers.")
     metadata = given_metadata(arguments)
     predictor = load(model)
-    announce(predictor)
+    announce(predictor.bundle.info.get("announcements", ()))
     predictor.check_fields(metadata)
     found = predictor.explain(images[0], target=arguments.target, **metadata)
     unknown = UnknownWords(predictor.bundle.encoder)

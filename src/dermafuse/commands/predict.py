@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     many = arguments.csv is not None or len(images) > 8
     predictor = load(model, precision=arguments.precision, mode="throughput" if many else "latency")
-    announce(predictor)
+    announce(predictor.bundle.info.get("announcements", ()))
     if arguments.csv is not None:
         return _table(predictor, arguments)
     return _images(predictor, images, metadata, arguments)

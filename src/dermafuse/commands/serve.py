@@ -6,13 +6,17 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import socket
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dermafuse.serving.limits import Access, Limits
 
 _KEY_VARIABLE: Final = "DERMAFUSE_API_KEY"
 _SHORTEST_KEY: Final = 16
@@ -38,9 +42,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine only)"
     )
     verb.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0: any that is free")
-    verb.add_argument("--workers", metavar="N", type=int, help="predictions at a time (default: one a CPU)")
+    verb.add_argument("--workers", metavar="N", type=int, help="processes that predict (default: one a CPU)")
     verb.add_argument(
-        "--queue", metavar="N", type=int, default=32, help="requests that wait; more are told to come later"
+        "--queue",
+        metavar="N",
+        type=int,
+        help="requests that wait (default: 4 a worker, at least 8); more are told to come later",
     )
     verb.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds a request may take")
     verb.add_argument("--max-upload", metavar="BYTES", type=int, default=32 * 1024**2, help="largest request")
@@ -69,31 +76,45 @@ def run(arguments: argparse.Namespace) -> int:
             f"--host {arguments.host} lets other machines ask; add --api-key-file FILE so that they need a key, or "
             "--insecure to allow everybody."
         )
-    from dermafuse.commands.asking import announce
+    from dermafuse.serving.limits import Access
+    from dermafuse.serving.run import listen
+
+    limits = _limits(arguments)
+    names = frozenset(name.lower() for name in (*arguments.allowed_host, arguments.host))
+    with listen(arguments.host, arguments.port) as listener:
+        _serve(arguments, limits, Access(key, names), listener)
+    return 0
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
     from dermafuse.data.images import MAX_PIXELS
     from dermafuse.runtime.engine import cpu_count
-    from dermafuse.runtime.released import load, model_facts, which_model
-    from dermafuse.serving.app import make_app
-    from dermafuse.serving.limits import Access, Limits
-    from dermafuse.serving.run import listen, log_to_stderr, serve
+    from dermafuse.serving.limits import Limits
 
-    limits = Limits(
+    workers = cpu_count() if arguments.workers is None else arguments.workers
+    return Limits(
         upload_bytes=arguments.max_upload,
         pixels=MAX_PIXELS if arguments.max_pixels is None else arguments.max_pixels,
         seconds=arguments.timeout,
-        workers=cpu_count() if arguments.workers is None else arguments.workers,
-        queue=arguments.queue,
+        workers=workers,
+        queue=max(8, 4 * workers) if arguments.queue is None else arguments.queue,
         batch=arguments.max_batch,
     )
-    names = frozenset(name.lower() for name in (*arguments.allowed_host, arguments.host))
-    listener = listen(arguments.host, arguments.port)
-    with listener:
-        mode = "latency" if limits.workers == 1 else "throughput"
-        predictor = load(arguments.run, precision=arguments.precision, mode=mode)  # type: ignore[arg-type]
-        serving = make_app(predictor, limits, Access(key, names))
-        announce(predictor)
-        print(which_model(model_facts(predictor.bundle)), file=sys.stderr)
-        if key is None and not _is_loopback(arguments.host):
+
+
+def _serve(arguments: argparse.Namespace, limits: Limits, access: Access, listener: socket.socket) -> None:
+    from dermafuse.commands.asking import announce
+    from dermafuse.runtime.engine import cpu_count
+    from dermafuse.serving.app import make_app
+    from dermafuse.serving.processes import ModelSource, Processes
+    from dermafuse.serving.run import log_to_stderr, serve
+
+    threads = max(1, cpu_count() // limits.workers)
+    desk = Processes(ModelSource(arguments.run, arguments.precision, limits, threads))
+    try:
+        announce(desk.description.told["announcements"])
+        print(desk.description.sentence, file=sys.stderr)
+        if access.key is None and not _is_loopback(arguments.host):
             print("Whoever reaches this machine can ask the model: there is no key.", file=sys.stderr)
         address = _address(arguments.host, listener.getsockname()[1])
 
@@ -103,8 +124,9 @@ def run(arguments: argparse.Namespace) -> int:
                 webbrowser.open(address)
 
         log_to_stderr()
-        serve(serving, listener, started=tell)
-    return 0
+        serve(make_app(desk, limits, access), listener, started=tell)
+    finally:
+        desk.close()
 
 
 def _key(file: Path | None) -> str | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-import logging
-import time
+import threading
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,15 +16,13 @@ from starlette.exceptions import HTTPException
 
 import dermafuse
 from dermafuse.diagnoses import DISCLAIMER
-from dermafuse.runtime.predictor import Predictor
 from dermafuse.serving import metrics as figures
+from dermafuse.serving.desk import Desk
 from dermafuse.serving.friendly import Friendly
 from dermafuse.serving.guard import Guard
 from dermafuse.serving.limits import Access, Limits, Problem
-from dermafuse.serving.model import Asked, ServedModel
 from dermafuse.serving.pool import Pool
 from dermafuse.serving.protocol import Protocol
-from dermafuse.serving.samples import Samples
 
 #: FastAPI can report requests to a collector that the environment names; nothing of it is wanted here.
 NO_TELEMETRY: Final = {
@@ -50,14 +45,13 @@ class Serving:
     """A running application and what its server may change.
 
     Attributes:
+        pool: places for work.
         guard: the ASGI application.
-        pool: its threads.
         warm: the first prediction is done.
         draining: the server ends: no more readiness.
     """
 
     pool: Pool
-    model: ServedModel
     guard: Guard = field(init=False)
     warm: bool = False
     draining: bool = False
@@ -67,23 +61,18 @@ class Serving:
         return self.warm and not self.draining
 
 
-def make_app(predictor: Predictor, limits: Limits, access: Access) -> Serving:
-    """Return the application around a predictor; compiles the explainer.
-
-    Raises:
-        ConfigError, BundleError: the model cannot be served.
-    """
-    pool = Pool(limits)
-    serving = Serving(pool, ServedModel(predictor, limits))
+def make_app(desk: Desk, limits: Limits, access: Access) -> Serving:
+    """Return the application before a desk that computes."""
+    pool = Pool(limits, desk)
+    serving = Serving(pool)
     metrics = figures.Metrics(pool)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
-        warming = asyncio.create_task(_warm_up(serving))
+        threading.Thread(target=_warm_up, args=(serving,), daemon=True).start()
         try:
             yield
         finally:
-            warming.cancel()
             pool.close()
 
     app = FastAPI(
@@ -95,8 +84,8 @@ def make_app(predictor: Predictor, limits: Limits, access: Access) -> Serving:
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
     )
-    app.include_router(Friendly(serving.model, pool, metrics).router())
-    app.include_router(Protocol(serving.model, pool, metrics, serving.ready).router())
+    app.include_router(Friendly(pool, metrics).router())
+    app.include_router(Protocol(pool, metrics, serving.ready).router())
     app.add_api_route(
         "/metrics",
         _metrics_route(metrics),
@@ -121,17 +110,9 @@ def _metrics_route(metrics: figures.Metrics) -> Any:
     return handler
 
 
-async def _warm_up(serving: Serving) -> None:
-    """Predict and explain a generated lesion, so that the first caller waits for nothing."""
-
-    def work() -> None:
-        serving.model.answer(Samples().jpeg(0), {}, Asked(explain=True))
-
-    try:
-        await serving.pool.run(work, time.monotonic() + 600)
-    except Exception as error:  # it stays not ready, which its operator sees; the log says why
-        logging.getLogger("dermafuse.serving").error(json.dumps({"event": "warm-up failed", "error": str(error)}))
-        return
+def _warm_up(serving: Serving) -> None:
+    """Wait for the first predictions, so that the first caller waits for nothing."""
+    serving.pool.desk.warm_up()
     serving.warm = True
 
 

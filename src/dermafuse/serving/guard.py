@@ -6,12 +6,12 @@ import json
 import logging
 import re
 import time
-import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dermafuse.serving.desk import Fault
 from dermafuse.serving.limits import MAX_OPEN_REQUESTS, Access, Problem
 from dermafuse.serving.metrics import Metrics
 from dermafuse.serving.pool import Pool
@@ -40,6 +40,8 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 #: What needs the key: all that answers about images or the server's work. The page itself asks for the key.
 _GUARDED: Final = ("/v1/", "/metrics", "/v2")
 _OPEN: Final = ("/v2/health/live", "/v2/health/ready")
+#: What takes a place; where none is free it is refused here, before its body is read and the routes are looked through.
+_PLACED: Final = re.compile(r"/v1/(predict|predict:batch)|/v2/models/.*/infer")
 
 
 @dataclass
@@ -95,9 +97,8 @@ class Guard:
         except Problem as problem:
             await _answer_problem(problem, scope, exchange, told)
         except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            # Without the message: it may hold values or names of files.
-            _log("error", exchange.request_id, error=type(error).__name__, at=f"{where.filename}:{where.lineno}")
+            fault = Fault.of(error)
+            _log("error", exchange.request_id, error=fault.error, at=fault.at)
             await _answer_problem(Problem(500, "The server failed; its log says where."), scope, exchange, told)
         finally:
             self.metrics.active -= 1
@@ -119,6 +120,8 @@ class Guard:
                     "This server needs an API key: send 'Authorization: Bearer KEY'.",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
+        if scope["method"] == "POST" and _PLACED.fullmatch(path):
+            self.pool.check_room()
 
     @staticmethod
     def _headers(own: Any, request_id: str) -> list[tuple[bytes, bytes]]:

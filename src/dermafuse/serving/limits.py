@@ -29,7 +29,8 @@ class Limits:
         pixels: of one image.
         seconds: from a request's first byte to its answer.
         workers: predictions that are computed at a time.
-        queue: further requests that wait for their turn.
+        queue: further requests that wait for their turn. A place in the queue is a wait of that many predictions for
+            everybody behind it: longer queues answer no more, only later.
         batch: images in one request.
 
     Raises:
@@ -40,7 +41,7 @@ class Limits:
     pixels: int = MAX_PIXELS
     seconds: float = 30.0
     workers: int = 2
-    queue: int = 32
+    queue: int = 8
     batch: int = 64
 
     def __post_init__(self) -> None:
@@ -115,6 +116,9 @@ class Problem(Exception):
         if retry_after is not None:
             self.headers["Retry-After"] = str(retry_after)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _problem, (self.status, self.detail, self.headers)
+
     def content(self, request_id: str) -> dict[str, Any]:
         """Return the answer as RFC 9457 has it."""
         return {
@@ -130,6 +134,10 @@ class Problem(Exception):
         if inference_protocol:
             return json.dumps({"error": self.detail}).encode(), "application/json"
         return json.dumps(self.content(request_id)).encode(), MEDIA_TYPE
+
+
+def _problem(status: int, detail: str, headers: Mapping[str, str]) -> Problem:
+    return Problem(status, detail, headers=headers)
 
 
 def unusable(error: DermafuseError) -> Problem:

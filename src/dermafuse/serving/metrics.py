@@ -7,8 +7,8 @@ Prometheus text exposition format 0.0.4.
 from __future__ import annotations
 
 import bisect
-import threading
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from dermafuse.serving.pool import Pool
@@ -23,12 +23,11 @@ _Labels = tuple[str, str, int]
 
 
 class Metrics:
-    """Counts of one server. Requests are counted on the event loop, predictions on any thread."""
+    """Counts of one server, all counted on its event loop."""
 
     def __init__(self, pool: Pool) -> None:
         self.active = 0
         self._pool = pool
-        self._lock = threading.Lock()
         self._buckets: dict[_Labels, list[int]] = {}
         self._seconds: Counter[_Labels] = Counter()
         self._predictions: Counter[str] = Counter()
@@ -40,11 +39,10 @@ class Metrics:
         counts[bisect.bisect_left(_BUCKETS, seconds)] += 1
         self._seconds[labels] += seconds  # type: ignore[assignment]
 
-    def prediction(self, out_of_distribution: bool | None) -> None:
-        """Count a prediction."""
-        with self._lock:
-            self._predictions["all"] += 1
-            self._predictions["strange"] += out_of_distribution is True
+    def predictions(self, strange: Sequence[bool | None]) -> None:
+        """Count predicted images: of each, whether it is unlike the training images."""
+        self._predictions["all"] += len(strange)
+        self._predictions["strange"] += sum(flag is True for flag in strange)
 
     def text(self) -> str:
         """Return all figures."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from dermafuse.data.image_formats import sniff, stored_size
@@ -15,23 +14,12 @@ from dermafuse.runtime.explain.explainer import Explainer
 from dermafuse.runtime.prediction import ImageSource, Prediction, Query
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.runtime.released import is_released
+from dermafuse.serving.desk import Asked
 from dermafuse.serving.limits import Limits, Problem, unusable
+from dermafuse.serving.samples import Samples
 
 #: Names that the requests themselves use.
 _RESERVED: Final = frozenset({"image", "records", "target", "what_if"})
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a request wants to know of an image.
-
-    Attributes:
-        views: 1, or 8 for the mean over flips and quarter turns.
-        explain: also why.
-    """
-
-    views: int = 1
-    explain: bool = False
 
 
 class ServedModel:
@@ -52,12 +40,17 @@ class ServedModel:
         self.predictor = predictor
         self.limits = limits
         self.explainer = Explainer(predictor)
+        self.samples = Samples()
         bundle = predictor.bundle
         folder = bundle.path.resolve()
         called = folder.parent.name if folder.name == "model" else folder.name
         self.name = re.sub(r"[^A-Za-z0-9_.-]+", "-", called).strip("-.") or "model"
         self.version = bundle.digest[:12]
         self.facts = {"name": self.name, "digest": bundle.digest, "released": is_released(bundle)}
+
+    def warm_up(self) -> None:
+        """Predict and explain a generated lesion, whatever the limits are for those of others."""
+        self.answer(self.samples.pixels(0), {}, Asked(explain=True))
 
     def answer(self, image: ImageSource, metadata: Mapping[str, object], asked: Asked) -> dict[str, Any]:
         """Return what the model says of one image, as the API gives it.

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any
 
+from dermafuse.serving.desk import Desk, Job, Reply
 from dermafuse.serving.limits import Limits, Problem
-
-Answer = TypeVar("Answer")
 
 
 class Pool:
-    """Threads that predict, and the places before them. Used from one event loop.
+    """The places before the desk that computes, and threads that wait for it. Used from one event loop.
 
-    A place is given back when its work has ended, not when its caller has gone: work that is running cannot be
+    A place is given back when its work has ended, not when its caller has gone: work that is running is not
     stopped, and so it still counts.
 
     Attributes:
+        desk: that computes.
         admitted: requests that have a place: computed or waiting.
         held: bytes of bodies in memory.
         refused: reason -> how many requests got no place.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, desk: Desk) -> None:
         self.limits = limits
+        self.desk = desk
         self.admitted = 0
         self.held = 0
         self.refused: dict[str, int] = {"queue_full": 0, "timeout": 0, "memory": 0, "open_requests": 0}
@@ -34,11 +34,11 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a thread."""
+        """Requests that wait for their turn."""
         return max(0, self.admitted - self.limits.workers)
 
     def check_room(self) -> None:
-        """Refuse a request before its body is read.
+        """Refuse a request where no place is free.
 
         Raises:
             Problem: 503, every place is taken.
@@ -58,22 +58,24 @@ class Pool:
             raise Problem(503, "The server holds too many uploads; ask again in a moment.", retry_after=2)
         self.held += count
 
-    async def run(self, work: Callable[[], Answer], deadline: float) -> Answer:
-        """Return what ``work`` returns, computed on one of the threads.
+    async def run(self, job: Job, arguments: tuple[Any, ...], deadline: float) -> Reply:
+        """Return ``job(model, *arguments)``, computed at the desk.
 
         Args:
-            work: is called once, or (past the deadline) not at all.
+            job: is computed once, or (past the deadline) not at all; a second time only where the process that computed
+                it has ended without an answer.
+            arguments: of the job, after the model.
             deadline: on the clock of ``time.monotonic``.
 
         Raises:
-            Problem: 503, there is no place, or no answer before the deadline.
+            Problem: 503, there is no place, or no answer before the deadline; or what the job raises.
         """
         self.check_room()
         loop = asyncio.get_running_loop()
         self.admitted += 1
-        future = self._threads.submit(work)
+        future = self._threads.submit(self.desk.do, job, arguments, deadline)
 
-        def leave(_: Future[Answer]) -> None:
+        def leave(_: Future[Reply]) -> None:
             loop.call_soon_threadsafe(self._leave)
 
         future.add_done_callback(leave)
@@ -94,5 +96,6 @@ class Pool:
         self.admitted -= 1
 
     def close(self) -> None:
-        """End the threads; what waits is dropped."""
+        """End the threads and the desk; what waits is dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self.desk.close()

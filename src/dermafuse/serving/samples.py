@@ -8,6 +8,7 @@ import threading
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from dermafuse.data.synthetic.dataset import NOTICE
@@ -32,17 +33,18 @@ class Samples:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._drawn = functools.lru_cache(maxsize=None)(self._draw)
-        self._noise: Noise | None = None
 
     def jpeg(self, number: int) -> bytes:
         """Return sample ``number`` as a JPEG file."""
         with self._lock:
             return self._drawn(number)
 
-    def _draw(self, number: int) -> bytes:
-        self._noise = self._noise or Noise(_SEED)
+    def pixels(self, number: int) -> npt.NDArray[np.uint8]:
+        """Return sample ``number`` as pixels, (450, 600, 3)."""
         rng = np.random.default_rng([_SEED, number])
-        pixels, _ = draw(make_lesion(SAMPLES[number][1], rng), self._noise, rng, _SIZE)
+        return draw(make_lesion(SAMPLES[number][1], rng), Noise(_SEED), rng, _SIZE)[0]
+
+    def _draw(self, number: int) -> bytes:
         content = io.BytesIO()
-        Image.fromarray(pixels).save(content, "JPEG", quality=90, comment=NOTICE.encode())
+        Image.fromarray(self.pixels(number)).save(content, "JPEG", quality=90, comment=NOTICE.encode())
         return content.getvalue()
