@@ -14,8 +14,8 @@ from PIL import Image
 import dermafuse
 from dermafuse import diagnoses
 from dermafuse.errors import ConfigError, DataError, DermafuseError, OutputError
-from dermafuse.runtime.batch.predict_table import count_rows, predict_table
-from dermafuse.runtime.batch.table_rows import TableReader
+from dermafuse.runtime.batch.predict_table import predict_table
+from dermafuse.runtime.batch.table_rows import TableReader, count_rows
 from tiny_bundle import tiny_bundle, tiny_image
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
+from dermafuse.commands.spreading import add_shard_option
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, DermafuseError
 from dermafuse.files import nearest_path
+from dermafuse.parallel import parse_part
 from dermafuse.printable import csv_line, plain
 
 
@@ -54,6 +56,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto")
     verb.add_argument("--resume", action="store_true", help="continue an interrupted --csv run")
     verb.add_argument("--overwrite", action="store_true", help="replace --out")
+    add_shard_option(verb, "predict that part of --csv; the same command without --shard joins")
     verb.add_argument("--json", action="store_true", help="print JSON, a list of predictions")
     verb.set_defaults(handler=run)
 
@@ -86,6 +89,8 @@ def _check_arguments(arguments: argparse.Namespace, images: list[Path], metadata
             f"'{name}' is given for all rows of {arguments.csv.name}; have it in a column of the table, and name that "
             f"with --column {name}=COLUMN."
         )
+    if arguments.csv is None and arguments.shard:
+        raise ConfigError("--shard divides a table; name one with --csv.")
     if arguments.csv is None and arguments.column:
         raise ConfigError("--column names a column of a --csv table; give values with --set-feature NAME=VALUE.")
 
@@ -161,7 +166,8 @@ def _write(text: str, arguments: argparse.Namespace) -> None:
 
 def _table(predictor: Any, arguments: argparse.Namespace) -> int:
     from dermafuse.progress import Terminal
-    from dermafuse.runtime.batch.predict_table import count_rows, predict_table
+    from dermafuse.runtime.batch.predict_table import predict_table
+    from dermafuse.runtime.batch.table_rows import count_rows
     from dermafuse.runtime.released import model_facts, which_model
 
     columns = {}
@@ -170,7 +176,8 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
         if not separator:
             raise ConfigError(f"--column takes FIELD=NAME, not '{text}'; for example --column age=age_approx.")
         columns[field] = name
-    with Terminal().bar("Predicting", count_rows(arguments.csv), "images") as advance:
+    shard = parse_part(arguments.shard) if arguments.shard else None
+    with Terminal().bar("Predicting", count_rows(arguments.csv) // (shard.of if shard else 1), "images") as advance:
         done = predict_table(
             predictor,
             arguments.csv,
@@ -184,20 +191,28 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             progress=advance,
+            shard=shard,
         )
     for text in done.unknown_notes:
         print(text, file=sys.stderr)
-    status = 0 if done.predicted else 1
+    status = 0 if done.predicted or shard is not None else 1
     if arguments.json:
         facts = {**dataclasses.asdict(done), "out": str(done.out), "skipped": done.skipped and str(done.skipped)}
         print(json.dumps({**facts, "model": model_facts(predictor.bundle)}))
         return status
+    for note in done.notes:
+        print(note)
+    if shard is not None and done.shards is not None:
+        own, every = done.shards
+        print(
+            f"Part {shard}: {own:,} of {every:,} shards ({done.rows:,} rows, {done.failed:,} without a prediction) are "
+            f"in {done.out}; when all parts are done, the same command without --shard joins them."
+        )
+        return 0
     rate = (done.rows - done.resumed) / max(done.seconds, 1e-9)
     print(f"{done.predicted:,} of {done.rows:,} rows predicted into {done.out} ({rate:,.0f} rows/s).")
     if done.failed:
         print(f"{done.failed:,} rows have no prediction; the reasons are in {done.skipped}.")
-    for note in done.notes:
-        print(note)
     if done.absent:
         print(f"No column for {', '.join(done.absent)}: predicted as unknown.")
     print(which_model(model_facts(predictor.bundle)))

@@ -6,19 +6,21 @@ import contextlib
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from dermafuse.errors import ConfigError, DermafuseError, OutputError, nearest
-from dermafuse.files import open_regular, write_json
-from dermafuse.runtime.batch.ordered import ordered_map
-from dermafuse.runtime.batch.table_output import OutputTable, columns_of, to_parquet
+from dermafuse.errors import ConfigError, OutputError, nearest
+from dermafuse.files import write_json
+from dermafuse.parallel import Part, Runner, ShardFolder
+from dermafuse.runtime.batch.row_answers import cells_of, predict_rows
+from dermafuse.runtime.batch.table_output import Lines, OutputTable, columns_of, to_parquet
 from dermafuse.runtime.batch.table_rows import Row, TableReader
+from dermafuse.runtime.batch.table_shards import ShardedTable
 from dermafuse.runtime.batch.unknown_words import UnknownWords
-from dermafuse.runtime.prediction import Prediction, Query, Views
+from dermafuse.runtime.prediction import Prediction, Views
 from dermafuse.runtime.predictor import Predictor
 
 FORMATS: Final = (".csv", ".jsonl", ".parquet")
@@ -43,6 +45,7 @@ class TableSummary:
         out: the output.
         skipped: CSV of the failed rows (``row``, ``image``, ``reason``); ``None`` where there are none.
         seconds: wall time of this run.
+        shards: of a run in shards: how many are there of those asked for, and how many the table has.
     """
 
     rows: int
@@ -56,6 +59,7 @@ class TableSummary:
     out: Path
     skipped: Path | None
     seconds: float
+    shards: tuple[int, int] | None = None
 
 
 def predict_table(
@@ -72,12 +76,18 @@ def predict_table(
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
+    shard: Part | None = None,
+    runner: Runner | None = None,
 ) -> TableSummary:
     """Predict all rows of a table and write one row each, in the same order.
 
     While it runs, finished rows are in ``OUT.partial``, which ``resume`` continues. The output has the columns
     ``image``, ``predicted``, ``p_<class>``..., ``malignant``, ``prediction_set`` (codes joined by ``|``),
     ``out_of_distribution``, ``ood_score``, ``missing`` (fields joined by ``|``) and ``error``.
+
+    With ``shard`` only a part of the table is predicted, into ``OUT.shards``; any number of processes and machines may
+    do that at the same time. A call without ``shard`` computes what is missing of them and joins them to the output,
+    which is byte by byte the same as without shards; ``OUT.shards.json`` then says which came from where.
 
     Args:
         predictor: best loaded with ``mode="throughput"``.
@@ -89,6 +99,8 @@ def predict_table(
         resume: continue an interrupted run of the same table, model and options.
         overwrite: replace ``out`` and what an interrupted run left.
         progress: called with the number of rows done since the last call, those of an earlier run included.
+        shard: the part to predict; ``None``: all.
+        runner: computes shards elsewhere (`dermafuse.cluster`); ``None``: here.
 
     Raises:
         DataError: the table cannot be read or lacks a column.
@@ -96,115 +108,137 @@ def predict_table(
         ConfigError: ``out`` has another ending, or pyarrow is missing.
     """
     started = time.monotonic()
-    table, out = Path(table), Path(out)
+    out = Path(out)
     kind = _check_format(out)
     reader = TableReader(
-        table,
+        Path(table),
         fields=predictor.fields,
         image_column=image_column,
         columns=columns,
         image_root=None if image_root is None else Path(image_root),
         extension=extension,
     )
-    identity = {
-        "model": predictor.bundle.digest,
-        "precision": predictor.precision,
-        "table": str(table.absolute()),
-        "columns": [reader.columns.image, dict(reader.columns.fields)],
-        "views": views,
-        "format": kind,
-        "spreadsheet_safe": spreadsheet_safe,
-    }
-    partial = out.with_name(out.name + ".partial")
-    state = out.with_name(out.name + ".partial.json")
-    _check_output(out, partial, state, identity, resume=resume, overwrite=overwrite)
-    names = columns_of(predictor.classes)
-    unknown = UnknownWords(predictor.bundle.encoder)
-    if not partial.exists():  # what it will be is written down first
+    lines = Lines(columns_of(predictor.classes), kind, spreadsheet_safe)
+    task = _Task(predictor, reader, out, lines, views, progress or (lambda done: None))
+    if shard is not None or runner is not None or task.shards.exists():
+        return _in_shards(task, shard, runner, started, overwrite=overwrite)
+    return _in_one_go(task, started, resume=resume, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is predicted, and where to."""
+
+    predictor: Predictor
+    reader: TableReader
+    out: Path
+    lines: Lines
+    views: Views
+    progress: Callable[[int], None]
+
+    @property
+    def partial(self) -> Path:
+        return self.out.with_name(self.out.name + ".partial")
+
+    @property
+    def state(self) -> Path:
+        return self.out.with_name(self.out.name + ".partial.json")
+
+    @property
+    def shards(self) -> Path:
+        return self.out.with_name(self.out.name + ".shards")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the answers, the rows of the table apart."""
+        return {
+            "model": self.predictor.bundle.digest,
+            "precision": self.predictor.precision,
+            "columns": [self.reader.columns.image, dict(self.reader.columns.fields)],
+            "views": self.views,
+            "format": self.lines.kind,
+            "spreadsheet_safe": self.lines.spreadsheet,
+        }
+
+    def make_folder(self) -> None:
         try:
-            out.absolute().parent.mkdir(parents=True, exist_ok=True)
+            self.out.absolute().parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"Cannot make {out.parent}: {error.strerror}; choose another --out.") from error
-        write_json(state, identity)
-    with OutputTable(partial, names, kind, resume=resume, spreadsheet=spreadsheet_safe) as output:
-        rows = iter(reader)
+            raise OutputError(f"Cannot make {self.out.parent}: {error.strerror}; choose another --out.") from error
+
+    def publish(self, output: OutputTable) -> None:
+        output.publish(self.out, convert=to_parquet if self.lines.kind == ".parquet" else None)
+
+    def summary(self, started: float, unknown: UnknownWords, **counts: Any) -> TableSummary:
+        return TableSummary(
+            predicted=counts["rows"] - counts["failed"],
+            absent=self.reader.columns.absent,
+            notes=(*self.reader.notes(), *counts.pop("notes", ())),
+            unknown={name: dict(words) for name, words in unknown.counts.items()},
+            unknown_notes=tuple(unknown.sentences()),
+            seconds=time.monotonic() - started,
+            **counts,
+        )
+
+
+def _in_one_go(task: _Task, started: float, *, resume: bool, overwrite: bool) -> TableSummary:
+    """Predict from the first row to the last."""
+    predictor, table = task.predictor, task.reader.table
+    identity = {**task.identity(), "table": str(table.absolute())}
+    _check_output(task, identity, resume=resume, overwrite=overwrite)
+    unknown = UnknownWords(predictor.bundle.encoder)
+    if not task.partial.exists():  # what it will be is written down first
+        task.make_folder()
+        write_json(task.state, identity)
+    with OutputTable(task.partial, task.lines, resume=resume) as output:
+        rows = iter(task.reader)
         _check_done(output, islice(rows, output.done), table)
         resumed = output.done
-        if progress is not None and resumed:
-            progress(resumed)
-        with contextlib.closing(_predict_rows(predictor, rows, views)) as outcomes:
+        if resumed:
+            task.progress(resumed)
+        with contextlib.closing(predict_rows(predictor, rows, task.views)) as outcomes:
             for row, outcome in outcomes:
                 reason = outcome if isinstance(outcome, str) else None
                 if isinstance(outcome, Prediction):
                     unknown.add(outcome)
-                output.add(row.number, _cells(row.name, outcome, predictor.classes), reason)
+                output.add(row.number, cells_of(row.name, outcome, predictor.classes), reason)
                 if output.done % _FLUSH_EVERY == 0:
                     output.flush()
-                if progress is not None:
-                    progress(1)
+                task.progress(1)
         done, failed = output.done, output.failed
-    output.publish(out, convert=to_parquet if kind == ".parquet" else None)
-    state.unlink(missing_ok=True)
-    return TableSummary(
-        rows=done,
-        predicted=done - failed,
-        failed=failed,
-        resumed=resumed,
-        absent=reader.columns.absent,
-        notes=reader.notes(),
-        unknown={name: dict(words) for name, words in unknown.counts.items()},
-        unknown_notes=tuple(unknown.sentences()),
-        out=out,
-        skipped=output.skipped if failed else None,
-        seconds=time.monotonic() - started,
+    task.publish(output)
+    task.state.unlink(missing_ok=True)
+    skipped = output.skipped if failed else None
+    return task.summary(started, unknown, rows=done, failed=failed, resumed=resumed, out=task.out, skipped=skipped)
+
+
+def _in_shards(
+    task: _Task, shard: Part | None, runner: Runner | None, started: float, *, overwrite: bool
+) -> TableSummary:
+    """Predict a part of the table into the folder of shards; or what is missing of all, and join it."""
+    _refuse_existing(task.out, overwrite=overwrite)
+    if task.state.exists() and not overwrite:
+        raise OutputError(
+            f"{task.partial} holds an interrupted run without shards; end it with --resume, or add --overwrite."
+        )
+    task.make_folder()
+    asked = {**task.identity(), "images": str(task.reader.root), "block_rows": task.reader.block_rows}
+    folder = ShardFolder(task.shards, asked, again=overwrite)
+    table = ShardedTable(task.predictor, task.reader, task.lines, task.views, folder)
+    done = table.compute(shard or Part(1, 1), runner, task.progress)
+    counts = {"rows": done.rows, "failed": done.failed, "resumed": done.resumed, "notes": table.notes()}
+    if shard is not None:
+        return task.summary(
+            started, done.unknown, out=task.shards, skipped=None, shards=(done.own, done.shards), **counts
+        )
+    with OutputTable(task.partial, task.lines, resume=False) as output:
+        names = table.join(output)
+    task.publish(output)
+    task.state.unlink(missing_ok=True)
+    folder.close(task.out.with_name(task.out.name + ".shards.json"), names)
+    skipped = output.skipped if done.failed else None
+    return task.summary(
+        started, done.unknown, out=task.out, skipped=skipped, shards=(done.shards, done.shards), **counts
     )
-
-
-def count_rows(table: Path | str) -> int:
-    """Return about how many rows a table has (its lines but the first), for a progress bar; 0 where unreadable."""
-    lines = 0
-    last = b"\n"
-    try:
-        with open_regular(table) as stream:
-            while chunk := stream.read(1 << 20):
-                lines += chunk.count(b"\n") or chunk.count(b"\r")
-                last = chunk[-1:]
-    except (OSError, ValueError):
-        return 0  # whoever reads it says why
-    return max(0, lines - 1 + (last not in b"\r\n"))
-
-
-def _predict_rows(
-    predictor: Predictor, rows: Iterator[Row], views: Views
-) -> Generator[tuple[Row, Prediction | str], None, None]:
-    """Yield each row with its prediction, or with the reason why there is none."""
-
-    def work(row: Row) -> tuple[Row, Prediction | str]:
-        if row.error is not None or row.path is None:
-            return row, row.error or "the row names no image"
-        try:
-            return row, predictor.predict_query(Query(row.path, row.metadata), views)
-        except DermafuseError as error:
-            return row, str(error)
-
-    return ordered_map(rows, work, workers=predictor.workers)
-
-
-def _cells(name: str, outcome: Prediction | str, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the values of one output row; a failed row has its name and error only."""
-    cells: dict[str, Any] = {"image": name}
-    if isinstance(outcome, str):
-        cells["error"] = outcome
-        return cells
-    cells["predicted"] = outcome.label
-    cells |= {f"p_{code}": float(f"{outcome.probabilities[code]:.8g}") for code in classes}
-    bad = outcome.malignant_probability
-    cells["malignant"] = None if bad is None else float(f"{bad:.8g}")
-    cells["prediction_set"] = None if outcome.prediction_set is None else "|".join(outcome.prediction_set)
-    cells["out_of_distribution"] = outcome.out_of_distribution
-    cells["ood_score"] = None if outcome.ood_score is None else float(f"{outcome.ood_score:.8g}")
-    cells["missing"] = "|".join(outcome.missing)
-    return cells
 
 
 def _check_format(out: Path) -> str:
@@ -220,14 +254,17 @@ def _check_format(out: Path) -> str:
     return kind
 
 
-def _check_output(
-    out: Path, partial: Path, state: Path, identity: dict[str, Any], *, resume: bool, overwrite: bool
-) -> None:
-    """Refuse to destroy or to mix results, before any work starts."""
+def _refuse_existing(out: Path, *, overwrite: bool) -> None:
     if out.is_dir():
         raise OutputError(f"{out} is a folder; name a file.")
     if out.exists() and not overwrite:
         raise OutputError(f"{out} exists already; add --overwrite to replace it, or choose another --out.")
+
+
+def _check_output(task: _Task, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Refuse to destroy or to mix results, before any work starts."""
+    partial, state = task.partial, task.state
+    _refuse_existing(task.out, overwrite=overwrite)
     if overwrite and not resume:
         for leftover in (partial, state):
             leftover.unlink(missing_ok=True)

@@ -8,7 +8,8 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -29,15 +30,50 @@ def columns_of(classes: Sequence[str]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Lines:
+    """How rows are written: one line each, whatever the cells hold (resuming and joining rely on it).
+
+    Attributes:
+        columns: names.
+        kind: ``.jsonl``, or else CSV (parquet is converted from it at the end).
+        spreadsheet: in CSV, mark cells that a spreadsheet would take for a formula.
+    """
+
+    columns: tuple[str, ...]
+    kind: str
+    spreadsheet: bool = False
+
+    @property
+    def json(self) -> bool:
+        """Whether rows are JSON."""
+        return self.kind == ".jsonl"
+
+    def row(self, cells: Mapping[str, Any]) -> bytes:
+        """Return an output row."""
+        if not self.json:
+            return self.csv([_text(cells.get(name)) for name in self.columns])
+        whole = {name: cells.get(name) for name in self.columns}
+        whole["prediction_set"] = _split(whole["prediction_set"])
+        whole["missing"] = _split(whole["missing"])
+        return (json.dumps(whole, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="backslashreplace")
+
+    def skipped(self, number: int, image: str, reason: str) -> bytes:
+        """Return a row of the list of failed rows."""
+        return self.csv([str(number), image, reason])
+
+    def csv(self, cells: Sequence[str]) -> bytes:
+        """Return a line of CSV."""
+        return csv_line(cells, spreadsheet=self.spreadsheet and not self.json).encode()
+
+
 class OutputTable:
     """Writes rows to ``OUT.partial`` and the failed ones also to ``OUT.skipped.csv.partial``.
 
     Args:
         partial: where finished rows go until all are there.
-        columns: their names.
-        kind: ``.jsonl``, or else CSV (parquet is converted from it at the end).
+        lines: how they are written.
         resume: keep the complete rows that ``partial`` holds.
-        spreadsheet: mark cells that a spreadsheet would take for a formula.
 
     Attributes:
         done: rows in ``partial``.
@@ -48,13 +84,9 @@ class OutputTable:
         OutputError: the files cannot be written, or ``partial`` is not the output of such a run.
     """
 
-    def __init__(
-        self, partial: Path, columns: Sequence[str], kind: str, *, resume: bool, spreadsheet: bool = False
-    ) -> None:
+    def __init__(self, partial: Path, lines: Lines, *, resume: bool) -> None:
         self._partial = partial
-        self._columns = tuple(columns)
-        self._json = kind == ".jsonl"
-        self._spreadsheet = spreadsheet and not self._json
+        self._lines = lines
         self.skipped = partial.with_name(partial.name.removesuffix(".partial") + ".skipped.csv")
         self._skipped_partial = self.skipped.with_name(self.skipped.name + ".partial")
         self.done = self.failed = 0
@@ -62,7 +94,7 @@ class OutputTable:
             partial.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self._open(resume)
             self._list: BinaryIO = self._skipped_partial.open("wb")
-            self._list.write(self._line(_SKIPPED_COLUMNS))
+            self._list.write(self._lines.csv(_SKIPPED_COLUMNS))
             for cells in self._rows_done():
                 self.done += 1
                 if cells.get("error"):
@@ -83,13 +115,7 @@ class OutputTable:
 
     def add(self, number: int, cells: dict[str, Any], error: str | None) -> None:
         """Append row ``number`` (counted from 1)."""
-        if self._json:
-            whole = {name: cells.get(name) for name in self._columns}
-            whole["prediction_set"] = _split(whole["prediction_set"])
-            whole["missing"] = _split(whole["missing"])
-            line = (json.dumps(whole, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="backslashreplace")
-        else:
-            line = self._line([_text(cells.get(name)) for name in self._columns])
+        line = self._lines.row(cells)
         try:
             self._stream.write(line)
             if error is not None:
@@ -97,6 +123,16 @@ class OutputTable:
         except OSError as failure:
             raise self._cannot_write(failure) from failure
         self.done += 1
+
+    def add_block(self, rows: bytes, skipped: bytes, *, count: int, failed: int) -> None:
+        """Append ``count`` rows that are lines already, ``failed`` of them also in the list of failed rows."""
+        try:
+            self._stream.write(rows)
+            self._list.write(skipped)
+        except OSError as failure:
+            raise self._cannot_write(failure) from failure
+        self.done += count
+        self.failed += failed
 
     def flush(self) -> None:
         """Hand all rows to the operating system, so that a killed process loses none of them."""
@@ -108,9 +144,9 @@ class OutputTable:
 
     def written_name(self, name: str) -> str:
         """Return how the name of an image stands in the output."""
-        if self._json:
+        if self._lines.json:
             return name
-        return for_spreadsheet(plain(name)) if self._spreadsheet else plain(name)
+        return for_spreadsheet(plain(name)) if self._lines.spreadsheet else plain(name)
 
     def names_done(self) -> Iterator[str]:
         """Yield the image names of the rows that are done, as they stand in the output."""
@@ -142,12 +178,12 @@ class OutputTable:
             stream = self._partial.open("rb+")
             stream.truncate(self._complete_bytes(stream))
             stream.seek(0, io.SEEK_END)
-            if stream.tell() or self._json:
+            if stream.tell() or self._lines.json:
                 return stream
         else:
             stream = self._partial.open("wb+")
-        if not self._json:
-            stream.write(self._line(self._columns))
+        if not self._lines.json:
+            stream.write(self._lines.csv(self._lines.columns))
             stream.flush()
         return stream
 
@@ -166,22 +202,18 @@ class OutputTable:
 
     def _rows_done(self) -> Iterator[dict[str, Any]]:
         with self._partial.open(encoding="utf-8", newline="") as stream:
-            if self._json:
+            if self._lines.json:
                 for line in stream:
                     yield _loads(line, self._partial)
                 return
             reader = csv.DictReader(stream)
-            if tuple(reader.fieldnames or ()) != self._columns:
+            if tuple(reader.fieldnames or ()) != self._lines.columns:
                 raise OutputError(f"{self._partial} has other columns than this model gives; use --overwrite.")
             yield from reader
 
     def _add_skipped(self, number: int, image: str, reason: str) -> None:
         self.failed += 1
-        self._list.write(self._line([str(number), image, reason]))
-
-    def _line(self, cells: Sequence[str]) -> bytes:
-        # One line a row, whatever the cells hold: resuming relies on it.
-        return csv_line(cells, spreadsheet=self._spreadsheet).encode()
+        self._list.write(self._lines.skipped(number, image, reason))
 
     def _cannot_write(self, error: OSError) -> OutputError:
         return OutputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,19 @@ from dermafuse.data.image_names import ImageFinder, refuse_rivals
 from dermafuse.data.scan import IMAGE_SUFFIXES, is_copy, scan
 from dermafuse.data.table_files import TableRow, open_table
 from dermafuse.errors import DataError, examples, nearest
+from dermafuse.files import open_regular
 from dermafuse.printable import plain
 
 #: Columns looked for where the image column is not named, in this order.
 IMAGE_COLUMNS: Final = ("image", "image_id", "isic_id", "img_id", "path", "image_path", "filename", "file")
 
-#: So many rows without an image get a hint at the nearest file name: finding one takes time.
-_MAX_HINTS: Final = 5
+#: So many rows without an image get a hint at the nearest file name, in the first block of rows and in each later one:
+#: finding one takes time. By block, so that a row says the same whoever reads it, and however many came before.
+_MAX_HINTS: Final = (5, 1)
+
+#: A table is divided into about so many blocks, of no fewer and no more rows than this.
+_BLOCKS: Final = 256
+_FEWEST, _MOST = 16, 4096
 _SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".JPG", ".tif", ".tiff", ".bmp", ".webp")
 
 
@@ -52,6 +59,18 @@ class Columns:
     absent: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a table, as they stand there: block ``number`` (from 0), whose first row is number ``first``."""
+
+    number: int
+    first: int
+    rows: tuple[TableRow, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 class TableReader:
     """Reads a table of images as training does (`dermafuse.data.table_files`, `dermafuse.data.image_names`).
 
@@ -63,6 +82,11 @@ class TableReader:
         columns: metadata field -> column.
         image_root: folder that relative image names start from; ``None``: the table's own.
         extension: suffix of images named without one; ``None``: every known suffix is tried.
+
+    Attributes:
+        columns: where they are.
+        root: folder that relative image names start from.
+        block_rows: rows of a block; the same wherever this table is read.
 
     Raises:
         DataError: the table or a named column does not exist, or it cannot be read as a table.
@@ -79,10 +103,11 @@ class TableReader:
         extension: str | None = None,
     ) -> None:
         self.table = table
-        self._root = (image_root or table.parent).absolute()
+        self.root = (image_root or table.parent).absolute()
         self._suffixes = _SUFFIXES if extension is None else ("." + extension.lstrip("."),)
         self._extension = "" if extension is None else self._suffixes[0]
-        self._hints = _MAX_HINTS
+        self._hints = _MAX_HINTS[0]
+        self.block_rows = min(max(-(-count_rows(table) // _BLOCKS), _FEWEST), _MOST)
         if image_root is not None and not image_root.is_dir():
             raise DataError(f"The image folder {image_root} does not exist; check the path.")
         self._file = open_table(table)
@@ -90,7 +115,22 @@ class TableReader:
 
     def __iter__(self) -> Iterator[Row]:
         """Yield every row but blank ones. Rows that cannot be used say why."""
-        for number, row in enumerate(self._file.rows(), start=1):
+        for block in self.blocks():
+            yield from self.rows_of(block)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the rows in blocks as they stand in the table: no image is looked for yet."""
+        rows = self._file.rows()
+        for number in itertools.count():
+            some = tuple(itertools.islice(rows, self.block_rows))
+            if not some:
+                return
+            yield Block(number, number * self.block_rows + 1, some)
+
+    def rows_of(self, block: Block) -> Iterator[Row]:
+        """Yield the rows of a block with their images. Rows that cannot be used say why."""
+        self._hints = _MAX_HINTS[min(block.number, 1)]
+        for number, row in enumerate(block.rows, start=block.first):
             yield self._row(number, row)
 
     def notes(self) -> tuple[str, ...]:
@@ -117,7 +157,7 @@ class TableReader:
         Raises:
             DataError: there is none, the name stands for several files, or the folder cannot be searched.
         """
-        path = os.path.join(self._root, name)  # noqa: PTH118  (a Path costs more than a look at the disk)
+        path = os.path.join(self.root, name)  # noqa: PTH118  (a Path costs more than a look at the disk)
         if _is_file(path):
             return Path(path)
         with_suffix = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
@@ -144,7 +184,7 @@ class TableReader:
         """Looks below the folder, which is walked through once, where names alone do not lead to files."""
         image = self.columns.image
         names = (row.cells[image] for row in self._file.rows() if row.problem is None)
-        return ImageFinder(scan([self._root]), lambda: names)
+        return ImageFinder(scan([self.root]), lambda: names)
 
     def _find_columns(
         self, header: list[str], fields: Sequence[str], image_column: str | None, named: Mapping[str, str]
@@ -171,6 +211,20 @@ class TableReader:
         found = {field: positions[column] for field, column in wanted.items() if column in positions}
         absent = tuple(field for field in fields if field not in found)
         return Columns(len(header), image, found, absent)
+
+
+def count_rows(table: Path | str) -> int:
+    """Return about how many rows a table has (its lines but the first), for a progress bar; 0 where unreadable."""
+    lines = 0
+    last = b"\n"
+    try:
+        with open_regular(table) as stream:
+            while chunk := stream.read(1 << 20):
+                lines += chunk.count(b"\n") or chunk.count(b"\r")
+                last = chunk[-1:]
+    except (OSError, ValueError):
+        return 0  # whoever reads it says why
+    return max(0, lines - 1 + (last not in b"\r\n"))
 
 
 def _is_file(path: str) -> bool:
