@@ -180,7 +180,7 @@ def test_a_table_or_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_documentation_names_every_key_and_its_examples_are_valid() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "custom-data.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "tables.md").read_text()
     blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     assert len(blocks) > 2
     for block in blocks:

@@ -26,7 +26,7 @@ def read_dataset(path: str | Path, *, labelled: bool = True) -> Records:
 
     Args:
         path: a folder in the layout of HAM10000 (Kaggle, Harvard Dataverse), ISIC 2018 Task 3 or ISIC 2019; one with a
-            ``dermafuse.toml`` (docs/custom-data.md); or such a ``.toml`` file.
+            ``dermafuse.toml`` (docs/reference/tables.md); or such a ``.toml`` file.
         labelled: whether every image must have a diagnosis.
 
     Returns:

@@ -41,7 +41,7 @@ class Proposal:
         known = TableDescription.model_fields
         lines = [
             f"# Written by `dermafuse init`, which took the data for {self.what}.",
-            "# Look it over; docs/custom-data.md says what each key means. Next: dermafuse check",
+            "# Look it over; docs/reference/tables.md says what each key means. Next: dermafuse check",
             *(f"# Mind: {_one_line(text)}" for text in self.decide),
             "",
         ]

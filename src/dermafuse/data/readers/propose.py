@@ -54,7 +54,7 @@ def propose(folder: Path, found: Scan, tables: Sequence[Path]) -> tuple[Proposal
         what = f"no table that names them (looked at {names})" if tables else "no table"
         raise DataError(
             f"{folder} holds {len(found.images):,} images, {what} and no folder for each class; name the folder "
-            "above images and table, or write a dermafuse.toml by hand (docs/custom-data.md)."
+            "above images and table, or write a dermafuse.toml by hand (docs/reference/tables.md)."
         )
     records = _read(made, folder / DESCRIPTION)
     if records is not None:
