@@ -18,11 +18,10 @@ from dermafuse.commands.compare import tables
 from dermafuse.evaluation import metric_table
 from dermafuse.evaluation.compare import Judged, compare
 from dermafuse.evaluation.metric_table import CRITICAL, METRICS, Metric, metric_at, shown, subgroup_metrics
+from dermafuse.evaluation.predictions import Scored
 from dermafuse.labels import HAM10000, LabelSet
-from dermafuse.report.facts import Facts
 from dermafuse.report.model_card import model_card
-from dermafuse.report.sections import calibration, classes, verdict
-from dermafuse.report.subgroups import subgroups
+from dermafuse.report.page import Sources, render
 from dermafuse.report.summary import summary
 
 SOURCE = Path(__file__).parents[2] / "src" / "dermafuse"
@@ -32,7 +31,6 @@ COMPUTES = {
     "evaluation/weighted.py": "computes those of a class and of malignant or not",
     "evaluation/calibration.py": "computes the calibration block",
     "evaluation/operating_points.py": "computes the figures of an operating point, a block of its own",
-    "report/operating.py": "shows the figures of an operating point",
     "checks/df002_near_duplicates.py": "judges its own search for near duplicates",
     "exporters/quantize_gate.py": "computes, a floor below, what an int8 model is judged on",
     "training/loop/monitors.py": "computes what early stopping watches",
@@ -96,6 +94,12 @@ def printed(*parts: Any) -> str:
     return text.getvalue()
 
 
+def sections(metrics: Mapping[str, Any], rows: Scored) -> dict[str, str]:
+    """Return id -> HTML of the sections of a report without figures."""
+    page = render(metrics, rows, {}, None, Sources(None), "run")
+    return {part.split('"')[0]: part for part in page.split('<section id="')[1:]}
+
+
 def test_a_metric_added_to_the_table_is_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from dermafuse.training.config import resolve
     from dermafuse.training.cross_validation import joint_metrics
@@ -121,13 +125,13 @@ def test_a_metric_added_to_the_table_is_everywhere(monkeypatch: pytest.MonkeyPat
     low, high = block["ci95"]["geometric_mean"]
     assert low < block["geometric_mean"] < high
 
-    facts = Facts(metrics, "validation")
-    assert "Geometric mean of recalls" in verdict(facts)
+    block["calibration"]["after"]["surprise"] = block["surprise"]
+    page = sections(metrics, rows)
+    assert "Geometric mean of recalls" in page["verdict"]
     assert "geometric mean of recalls" in model_card(metrics, {})
     assert "geometric mean of recalls" in printed(*summary(block, "run"))
-    assert "geometric mean of recalls" in subgroups(facts, {})
-    block["calibration"]["after"]["surprise"] = block["surprise"]
-    assert "Surprise" in calibration(facts, {})
+    assert "geometric mean of recalls" in page["subgroups"]
+    assert "Surprise" in page["calibration"]
 
     found = compare([Judged("a", Path("a"), rows), Judged("b", Path("b"), worse)])
     assert "geometric mean" in printed(*tables(found))
@@ -168,6 +172,7 @@ def test_a_class_with_a_slash_in_its_code_keeps_its_pointer() -> None:
     odd = LabelSet.of(("a/b", "c~d"), malignant={"a/b"}, critical="a/b")
     tile = next(metric for metric in shown("tiles", odd) if metric.key == "critical_sensitivity")
     assert tile.pointer == "per_class/a~1b/recall"
-    facts = Facts(made_up_metrics(odd)[0], "validation")
-    assert "A/b sensitivity" in verdict(facts)
-    assert "a/b" in classes(facts, {})
+    metrics, rows, _ = made_up_metrics(odd)
+    page = sections(metrics, rows)
+    assert "A/b sensitivity" in page["verdict"]
+    assert "a/b" in page["classes"]

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,11 +22,10 @@ from dermafuse.evaluation.calibration import calibration_report
 from dermafuse.evaluation.derived_metrics import class_codes, enriched
 from dermafuse.evaluation.model_findings import model_findings, worst_findings
 from dermafuse.evaluation.prediction_rows import read_rows, rows_of_table
-from dermafuse.report.checklists.items import CLEAR_DERM, STATES, TRIPOD_AI, filled_checklists
+from dermafuse.report.checklists import STATES, filled_checklists
 from dermafuse.report.facts import Facts
 from dermafuse.report.gallery import choose_examples
-from dermafuse.report.operating import threshold_grid
-from dermafuse.report.page import make_report
+from dermafuse.report.page import make_report, threshold_grid
 from dermafuse.runs import read_metrics
 from dermafuse.runtime.explain.explainer import FROZEN_HEATMAP
 from report_reading import Listener, wrong_numbers
@@ -434,17 +432,16 @@ def test_paired_comparisons_are_shown_wherever_they_stand(synthetic: Path, tmp_p
     assert "+0.031" in text
 
 
-@pytest.mark.parametrize("items", [CLEAR_DERM, TRIPOD_AI])
-def test_checklist_items_have_an_answer_for_a_run_that_knows_nothing(items: Any) -> None:
-    bare = {"test": {"n": 5, "per_class": {}}}
-    for entries in filled_checklists(bare, "test").values():
-        assert {entry.state for entry in entries} <= set(STATES)
-    numbers = [item[0] for item in items]
-    assert len(set(numbers)) == len(numbers)
+def test_checklist_items_have_an_answer_for_a_run_that_knows_nothing() -> None:
+    for filled in filled_checklists(Facts({"test": {"n": 5, "per_class": {}}}, "test")):
+        assert {entry.state for entry in filled.entries} <= set(STATES)
+        numbers = [entry.number for entry in filled.entries]
+        assert len(set(numbers)) == len(numbers)
 
 
 def test_checklists_are_complete_and_never_claim_what_is_not_there(run: Path, page: str) -> None:
-    filled = filled_checklists(read_metrics(run), "validation")
+    lists = filled_checklists(Facts(read_metrics(run), "validation"))
+    filled = {each.name: each.entries for each in lists}
     assert [entry.number for entry in filled["CLEAR Derm"]] == [str(number) for number in range(1, 26)]
     assert {re.sub(r"\D", "", entry.number) for entry in filled["TRIPOD+AI"]} == {str(n) for n in range(1, 28)}
     states = {entry.number: entry.state for entry in filled["CLEAR Derm"]}

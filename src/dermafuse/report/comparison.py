@@ -8,18 +8,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-from dermafuse import diagnoses
 from dermafuse.errors import ImageError
 from dermafuse.evaluation.compare import CHANGES, Judged, aligned, changed_images
 from dermafuse.evaluation.metric_table import Place, metric_at
 from dermafuse.files import folder_atomic, write_atomic, write_json
-from dermafuse.printable import escape
 from dermafuse.progress import Reporter
+from dermafuse.report import templates
 from dermafuse.report.facts import NONE
 from dermafuse.report.gallery import picture
-from dermafuse.report.html import card, details, note, section, table
 from dermafuse.report.page import records_of_rows
-from dermafuse.report.shell import page
 from dermafuse.runs import read_config
 
 #: Pictures of each kind of change, those first whose probability of the true class moved most.
@@ -79,26 +76,30 @@ def comparison_page(
         paths: image id -> file; empty where the data are not at hand.
         why: why they are not, for the reader.
     """
-    intro = (
-        f"Base: {escape(found['base'])}. {found['images']:,} images of {found['lesions']:,} "
-        "lesions, the same for all. Differences are the model minus the base."
-    )
-    parts = [section("how", "How to read this", _how())]
-    for number, entry in enumerate(found["compared"], start=1):
+    models = []
+    for entry in found["compared"]:
         rows = metric_rows(found, entry)
         overall = [row for row in rows if not row[0].startswith(_OF_A_CLASS)]
-        body = (
-            card(table(METRIC_HEADS, overall), title="Metrics, bootstrap over lesions", wide=True)
-            + details("Every class", card(table(METRIC_HEADS, rows[len(overall) :]), wide=True))
-            + card(table(TEST_HEADS, test_rows(entry)), title="Tests that take images as independent", wide=True)
+        models.append(
+            {
+                "name": entry["name"],
+                "overall": overall,
+                "by_class": rows[len(overall) :],
+                "tests": test_rows(entry),
+                "changed": entry["changed"],
+                "pictures": _pictures(changed[entry["name"]], paths),
+            }
         )
-        pictures = _pictures(changed[entry["name"]], paths)
-        counts = ", ".join(f"{entry['changed'][kind]:,} {_TITLES[kind].lower()}" for kind in CHANGES)
-        parts.append(section(f"model-{number}", entry["name"], body, note(escape(counts) + "."), pictures))
-    if why:
-        parts.append(note(escape(why)))
-    return page(
-        "Comparison", "Comparison", intro, "".join(parts), f"{escape(diagnoses.DISCLAIMER)} Made by dermafuse compare."
+    return templates.render(
+        "comparison.html.j2",
+        title="Comparison",
+        found=found,
+        models=models,
+        links=[(f"model-{number}", model["name"]) for number, model in enumerate(models, start=1)],
+        why=why,
+        METRIC_HEADS=METRIC_HEADS,
+        TEST_HEADS=TEST_HEADS,
+        KINDS=_TITLES,
     )
 
 
@@ -180,42 +181,21 @@ def _chance(p: float | None) -> str:
     return NONE if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _how() -> str:
-    return "".join(
-        f"<p>{text}</p>"
-        for text in (
-            "The intervals draw lesions, not images, with replacement, the same for both models (2,000 times). Where "
-            "an interval holds 0, these images do not show a difference; that is not proof that there is none.",
-            "McNemar's test asks whether the two decide rightly equally often, DeLong's whether a class has the same "
-            "AUROC. Both take images as independent, which two images of one lesion are not: their p values are "
-            "somewhat too small where lesions have several images.",
-            "Many metrics are looked at: about one in twenty without any difference has p below 0.05. Holm's "
-            "correction is for the number of models compared (DeLong: models times classes), not for that of metrics.",
-        )
-    )
-
-
-def _pictures(changed: pd.DataFrame, paths: Mapping[str, Path]) -> str:
-    parts = []
+def _pictures(changed: pd.DataFrame, paths: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
+    """Return kind of change -> its rows whose image is at hand, with ``picture`` (None: it cannot be read)."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for kind in CHANGES:
-        chosen = changed[changed["change"] == kind].head(SHOWN)
-        figures = "".join(_example(dict(row), paths) for row in chosen.to_dict("records"))
-        if figures:
-            parts.append(card(f'<div class="changed">{figures}</div>', title=_TITLES[kind], wide=True))
-    return "".join(parts)
+        rows = changed[changed["change"] == kind].head(SHOWN).to_dict("records")
+        found[kind] = [
+            {**{str(key): value for key, value in row.items()}, "picture": _picture(paths[row["image_id"]])}
+            for row in rows
+            if row["image_id"] in paths
+        ]
+    return found
 
 
-def _example(row: Mapping[Any, Any], paths: Mapping[str, Path]) -> str:
-    path = paths.get(row["image_id"])
-    if path is None:
-        return ""
+def _picture(path: Path) -> tuple[str, tuple[int, int]] | None:
     try:
-        source, (width, height) = picture(path)
+        return picture(path)
     except ImageError:
-        return f"<figure><figcaption>{escape(row['image_id'])}: the image cannot be read.</figcaption></figure>"
-    words = (
-        f"{escape(row['image_id'])}: {escape(row['true'])}; was {escape(row['base'])} ({row['base_p']:.2f} for the "
-        f"true class), is {escape(row['other'])} ({row['other_p']:.2f})"
-    )
-    image = f'<img src="{source}" width="{width}" height="{height}" alt="" loading="lazy">'
-    return f"<figure>{image}<figcaption>{words}</figcaption></figure>"
+        return None

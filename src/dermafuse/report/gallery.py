@@ -53,6 +53,11 @@ class Gallery:
     wrong: Mapping[str, Sequence[Example]]
     note: str
 
+    @property
+    def heatmaps(self) -> bool:
+        """Whether some example has one."""
+        return any(it.heatmap for part in (self.right, self.wrong) for listed in part.values() for it in listed)
+
 
 def choose_examples(rows: Scored, each: int = EACH) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Return, for each true class, the rows most confidently right and most confidently wrong, one a lesion.

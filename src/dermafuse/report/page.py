@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from dermafuse import diagnoses
 from dermafuse.data.readers.read import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError, OutputError
@@ -22,47 +21,24 @@ from dermafuse.evaluation.derived_metrics import enriched, match_records
 from dermafuse.evaluation.judge_heatmaps import judge_heatmaps
 from dermafuse.evaluation.metric_table import subgroup_metrics
 from dermafuse.evaluation.metrics import reported_split
-from dermafuse.evaluation.predictions import Scored
+from dermafuse.evaluation.predictions import MALIGNANT, BoolArray, FloatArray, Scored
+from dermafuse.evaluation.subgroups import MINIMUM_CLASS, MINIMUM_ROWS
 from dermafuse.files import existing_folder, write_atomic, write_json
-from dermafuse.printable import escape
 from dermafuse.progress import Reporter, Silent
-from dermafuse.report.details import (
-    all_numbers,
-    checklists,
-    cite,
-    configuration,
-    data,
-    gallery,
-    training,
-)
+from dermafuse.report import templates
+from dermafuse.report.checklists import STATES, filled_checklists
 from dermafuse.report.facts import Facts
+from dermafuse.report.figures.curves import SCORE_FRAME, rare_classes, rates
 from dermafuse.report.figures.make import Figure, make_figures, write_figures
+from dermafuse.report.figures.tables import drawn_points
 from dermafuse.report.gallery import Gallery, make_gallery
-from dermafuse.report.operating import operating
-from dermafuse.report.sections import all_findings, calibration, classes, verdict
-from dermafuse.report.shell import page
-from dermafuse.report.subgroups import subgroups
-from dermafuse.report.uncertainty import explanation_quality, uncertainty
-from dermafuse.runs import FIGURES, METRICS, PAGE, RunFolder
+from dermafuse.runs import CONFIG, FIGURES, METRICS, PAGE, RunFolder
+from dermafuse.runtime.explain.explainer import FROZEN_HEATMAP
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.runtime.released import load
 
-_CONTENTS: Final = {
-    "verdict": "Verdict",
-    "classes": "Class by class",
-    "operating": "Operating points",
-    "calibration": "Calibration",
-    "subgroups": "Subgroups",
-    "uncertainty": "Uncertainty",
-    "examples": "Examples",
-    "training": "Training",
-    "findings": "Findings, data checks",
-    "data": "Data and leakage",
-    "configuration": "Configuration",
-    "checklists": "Checklists",
-    "numbers": "All numbers",
-    "cite": "How to cite",
-}
+#: Thresholds that the explorer offers, at most.
+_THRESHOLDS: Final = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,60 +130,61 @@ def render(
     metrics: Mapping[str, Any],
     rows: Scored,
     figures: Mapping[str, Figure],
-    found: Gallery | None,
+    gallery: Gallery | None,
     sources: Sources,
     title: str,
 ) -> str:
     """Return the page as HTML."""
     facts = Facts(metrics, reported_split(metrics))
-    main = "".join(
-        (
-            verdict(facts),
-            classes(facts, figures),
-            operating(facts, figures, rows),
-            calibration(facts, figures),
-            subgroups(facts, figures),
-            uncertainty(facts),
-            gallery(
-                found,
-                rows,
-                sources.why or "The images were not at hand.",
-                explanation_quality(facts),
-                frozen=facts.frozen(sources.config),
-            ),
-            training(facts, figures),
-            all_findings(facts),
-            data(facts),
-            configuration(facts, sources.config),
-            checklists(facts),
-            all_numbers(facts),
-            cite(facts),
-        )
+    return templates.render(
+        "report.html.j2",
+        facts,
+        title=title,
+        rows=rows,
+        figures=figures,
+        gallery=gallery,
+        why=sources.why,
+        config=sources.config,
+        frozen=facts.frozen(sources.config),
+        findings=facts.findings(),
+        checklists=filled_checklists(facts),
+        numbers=list(facts.numbers()),
+        targets={key: target.name for key, target in rows.targets().items()},
+        explorer=explorer(rows),
+        score_frame=[f"{value:g}" for value in SCORE_FRAME],
+        crosses=bool(drawn_points(facts.get("@"))),
+        rare=rare_classes(facts.get("@")),
+        forests=[key for key in subgroup_metrics(facts.labels) if f"subgroups_{key}" in figures],
+        MINIMUM_ROWS=MINIMUM_ROWS,
+        MINIMUM_CLASS=MINIMUM_CLASS,
+        FROZEN_HEATMAP=FROZEN_HEATMAP,
+        STATES=STATES,
+        CONFIG=CONFIG,
+        FIGURES=FIGURES,
     )
-    links = "".join(
-        f'<a href="#{name}">{text}</a>' for name, text in _CONTENTS.items() if f'<section id="{name}"' in main
-    )
-    kind = "Test of" if facts.split == "test" else "Report of"
-    lead = facts.fill(_lead(facts))
-    footer = (
-        f"{escape(diagnoses.DISCLAIMER)} Made by dermafuse {facts.show('/dermafuse')}; every figure is "
-        f"in <code>{FIGURES}/</code> as SVG, PNG and CSV."
-    )
-    return page(title, f"{kind} {escape(title)}", lead, main, footer, links=links, panes=subgroup_metrics(facts.labels))
 
 
-def _lead(facts: Facts) -> str:
-    parts = []
-    if facts.get("/recipe"):
-        parts.append("recipe {/recipe}")
-    if facts.get("/network/backbone"):
-        parts.append("{/network/backbone}, {/network/image_size:d} px")
-    elif facts.get("/model/info/backbone"):
-        parts.append("{/model/info/backbone}")
-    if facts.get("/folds"):
-        parts.append("cross-validation, pooled out-of-fold predictions")
-    parts.append("{@/n:,d} " + ("test" if facts.split == "test" else "validation") + " images")
-    return " · ".join(parts)
+def explorer(rows: Scored) -> dict[str, dict[str, Any]]:
+    """Return what the threshold explorer reads out: target in words -> ``n``, ``positives``, `threshold_grid`."""
+    return {
+        target.name: {
+            "n": len(rows),
+            "positives": int(target.positive.sum()),
+            "points": threshold_grid(np.minimum(target.score, 1.0), target.positive),
+        }
+        for _, target in sorted(rows.targets().items(), key=lambda item: item[0] != MALIGNANT)
+        if target.positive.any() and not target.positive.all()
+    }
+
+
+def threshold_grid(score: FloatArray, positive: BoolArray, size: int = _THRESHOLDS) -> list[list[float]]:
+    """Return ``[threshold, true positives, false positives]`` at up to ``size`` of the scores that occur, rising."""
+    table = rates(score, positive).iloc[:0:-1]
+    chosen = table.iloc[np.unique(np.linspace(0, len(table) - 1, min(size, len(table))).round().astype(int))]
+    return [
+        [float(f"{threshold:.6g}"), int(hits), int(alarms)]
+        for threshold, hits, alarms in chosen.itertuples(index=False)
+    ]
 
 
 def _judged_heatmaps(rows: Scored, sources: Sources, masks: Path, report: Reporter) -> dict[str, Any]:

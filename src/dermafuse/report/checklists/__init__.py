@@ -1,1 +1,0 @@
-"""Reporting checklists, filled: CLEAR Derm and TRIPOD+AI."""
