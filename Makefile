@@ -9,8 +9,10 @@ READY := $(VENV)/.ready
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): a Python environment of its own, then about 2.5 GB of packages (some minutes; pip tells each)."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
+	@echo "$(VENV) is ready: $(BIN)/dermafuse"
 	touch $(READY)
 
 demo: $(READY)

@@ -16,7 +16,7 @@ ALLOWED = {
     "data": {"data"},
     "models": {"models", "data", "network"},
     "network": {"network"},
-    "runtime": {"runtime", "data"},
+    "runtime": {"runtime", "data", "network"},
     "checks": {"checks", "runtime", "data"},
     "evaluation": {"evaluation", "checks", "runtime", "data"},
     "report": {"report", "evaluation", "checks", "runtime", "data"},

@@ -12,12 +12,14 @@ from dermafuse.commands import (
     cache,
     check,
     compare,
+    completion,
     demo,
     evaluate,
     explain,
     export,
     fetch,
     init,
+    models,
     predict,
     release,
     report,
@@ -30,7 +32,24 @@ from dermafuse.endings import Terminated, drop_stdout, outside_fault, signals_as
 from dermafuse.errors import DermafuseError
 from dermafuse.printable import plain, usable_streams
 
-VERBS = (fetch, init, check, train, evaluate, compare, report, predict, explain, serve, export, release, cache, demo)
+VERBS = (
+    fetch,
+    init,
+    check,
+    train,
+    evaluate,
+    compare,
+    report,
+    predict,
+    explain,
+    serve,
+    export,
+    release,
+    models,
+    cache,
+    completion,
+    demo,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,6 +132,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     for verb in VERBS:
         verb.add(verbs, common)
+    top.set_defaults(parser=top)  # for completion, which describes it
     return top
 
 

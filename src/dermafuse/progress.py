@@ -6,6 +6,7 @@ import contextlib
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 Advance = Callable[[int], None]
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
+
+#: Work that must have been seen before the time left is said; what a rate is taken over; how finely it is noted.
+_SECONDS_TO_JUDGE: Final = 3.0
+_SECONDS_OF_RATE: Final = 30.0
+_SECONDS_BETWEEN_LOOKS: Final = 0.5
 
 
 class Reporter(Protocol):
@@ -96,7 +102,6 @@ class Terminal:
                 yield advance
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Remaining
 
         columns = (
             TextColumn("{task.description}"),
@@ -104,49 +109,96 @@ class Terminal:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            Remaining(),
+            TextColumn("{task.fields[left]}"),
         )
+        pace = _Pace(total)
         with Progress(*columns, console=self._console) as progress:
-            task = progress.add_task(description, total=total, rate="")
+            task = progress.add_task(description, total=total, rate="", left="")
 
             def advance(done: int) -> None:
-                progress.advance(task, done)
-                speed = progress.tasks[0].speed
-                progress.update(task, rate=f"{speed:,.0f} {unit}/s" if speed else "")
+                pace.add(done)
+                rate = f"{pace.rate:,.0f} {unit}/s" if pace.rate else ""
+                progress.update(task, completed=pace.count, rate=rate, left=_left(pace.left))
 
             yield advance
-            progress.update(task, completed=total)
+            progress.update(task, total=pace.count, left="")  # where it ended early, that was all of it
 
     @contextlib.contextmanager
     def _lines(self, description: str, total: int, unit: str) -> Iterator[Advance]:
-        """Say the same in a line now and then, for a log.
-
-        Rates count from the first report on, as those of rich's bars do: what it brings may have been done before,
-        by a run that this one continues.
-        """
+        """Say the same in a line now and then, for a log."""
         started = said = time.monotonic()
-        counted: list[tuple[float, int]] = []  # (when, done until then) of the first report and of the last
+        pace = _Pace(total)
         lock = threading.Lock()
-
-        def rate() -> float:
-            (first, before), (last, count) = counted
-            return (count - before) / (last - first) if last > first else 0.0
 
         def advance(done: int) -> None:
             nonlocal said
             with lock:
+                pace.add(done)
                 now = time.monotonic()
-                count = done + (counted[1][1] if counted else 0)
-                counted[:] = [counted[0] if counted else (now, count), (now, count)]
                 if now - said < _SECONDS_BETWEEN_LINES:
                     return
                 said = now
-                speed = rate()
-            left = f", {(total - count) / speed / 60:.1f} min left" if speed else ""
-            self.say(f"{description}: {count:,}/{total:,}, {speed:,.1f} {unit}/s{left}")
+                left = _left(pace.left)
+                line = f"{description}: {pace.count:,}/{total:,}, {pace.rate:,.1f} {unit}/s"
+            self.say(f"{line}, {left}" if left else line)
 
         yield advance
-        seconds = time.monotonic() - started
-        done = f"{description}: {counted[1][1] if counted else 0:,} {unit} in {seconds:.1f} s"
-        self.say(f"{done} ({rate():,.1f} {unit}/s)" if counted and rate() else done)
+        done = f"{description}: {pace.count:,} {unit} in {time.monotonic() - started:.1f} s"
+        self.say(f"{done} ({pace.whole_rate:,.1f} {unit}/s)" if pace.whole_rate else done)
+
+
+class _Pace:
+    """How fast work goes and how long it will still take.
+
+    Counted from the first report on: what that brings may have been done before, by a run that this one continues, and
+    it has paid for loading and compiling. The rate is that of the last half minute; the time left is not said before
+    `_SECONDS_TO_JUDGE` of work were seen.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.count = 0
+        self._seen: deque[tuple[float, int]] = deque()
+        self._first: tuple[float, int] | None = None
+
+    def add(self, done: int) -> None:
+        """Note that so many more items are done."""
+        self.count += done
+        now = (time.monotonic(), self.count)
+        self._first = self._first or now
+        if len(self._seen) < 2 or now[0] - self._seen[-2][0] > _SECONDS_BETWEEN_LOOKS:
+            self._seen.append(now)
+        else:
+            self._seen[-1] = now
+        while len(self._seen) > 2 and now[0] - self._seen[1][0] > _SECONDS_OF_RATE:
+            self._seen.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Items a second of late; 0 where it is not known."""
+        return _slope(self._seen[0], self._seen[-1]) if self._seen else 0.0
+
+    @property
+    def whole_rate(self) -> float:
+        """Items a second since the first report; 0 where it is not known."""
+        return _slope(self._first, self._seen[-1]) if self._first else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left; ``None`` where nobody can know yet."""
+        if not self.rate or self._first is None or self._seen[-1][0] - self._first[0] < _SECONDS_TO_JUDGE:
+            return None
+        return max(0.0, (self.total - self.count) / self.rate)
+
+
+def _slope(first: tuple[float, int], last: tuple[float, int]) -> float:
+    return (last[1] - first[1]) / (last[0] - first[0]) if last[0] > first[0] else 0.0
+
+
+def _left(seconds: float | None) -> str:
+    """Return a time left as people say it: no more digits than are known."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h left"

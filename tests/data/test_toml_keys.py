@@ -261,3 +261,26 @@ def test_training_chooses_the_given_rows(tmp_path: Path) -> None:
     found = check_records(read_dataset(data, labelled=False), Silent())
     assert found["split"]["by"] == "the data's own column"
     assert found["leakage"]["leaked_images"] == 1
+
+
+def test_a_patient_beside_the_lesion_keeps_all_images_of_a_patient_together(tmp_path: Path) -> None:
+    rows = "a,mel,L1,P1\nb,nv,L2,P1\nc,nv,L3,P2\nd,nv,L3,\ne,mel,L4,\nf,nv,L4,\ng,nv,,\nh,nv,P2,\n"
+    table = f"img,dx,spot,person\n{rows}"
+    records = read_dataset(made(tmp_path, table, 'label = "dx"\nlesion = "spot"\npatient = "person"\n'))
+    groups = dict(zip(ids(records), records.table["lesion_id"], strict=True))
+    assert records.group == "patient"
+    assert groups["a"] == groups["b"] == "P1"
+    assert groups["c"] == groups["d"] == "P2"  # the lesion is known to be hers
+    assert groups["e"] == groups["f"]
+    assert len({groups[name] for name in "aceg"}) == 4
+    assert groups["h"] != groups["c"]  # a lesion that is called as a patient is none
+    alone = read_dataset(made(tmp_path, table, 'label = "dx"\npatient = "person"\n'))
+    assert alone.table["lesion_id"].tolist()[:3] == ["P1", "P1", "P2"]
+
+
+def test_a_lesion_of_two_patients_and_a_patient_as_a_feature_are_refused(tmp_path: Path) -> None:
+    toml = 'label = "dx"\nlesion = "spot"\npatient = "person"\n'
+    with pytest.raises(DataError, match=r"1 lesion\(s\) of 'spot' belong to two patients of 'person' \(L1\)"):
+        read_dataset(made(tmp_path, "img,dx,spot,person\na,mel,L1,P1\nb,nv,L1,P2\n", toml))
+    with pytest.raises(ConfigError, match="cannot be a feature"):
+        read_dataset(made(tmp_path, "img,dx,spot,person\na,mel,L1,P1\n", toml + 'categorical = ["person"]\n'))

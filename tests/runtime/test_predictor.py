@@ -258,3 +258,18 @@ def test_an_exif_turned_photograph_is_seen_upright(predictor):
     np.testing.assert_allclose(
         vector(predictor.predict(turned.getvalue())), vector(predictor.predict(image)), atol=0.02
     )
+
+
+def test_probabilities_come_as_an_array_too_and_classes_ranked(tmp_path):
+    model = dermafuse.load(tiny_bundle(tmp_path / "m"))
+    images = [tiny_image(seed) for seed in range(3)]
+    table = model.predict_proba(images, age=[50, None, 60])
+    answers = model.predict(images, age=[50, None, 60])
+    assert table.shape == (3, 7)
+    for row, answer in zip(table, answers, strict=True):
+        assert dict(zip(model.classes, row.tolist(), strict=True)) == answer.probabilities
+        chances = [chance for _, chance in answer.ranked]
+        assert dict(answer.ranked) == answer.probabilities
+        assert chances == sorted(chances, reverse=True)
+    assert model.predict_proba(images[0], age=50).tolist() == table[:1].tolist()
+    assert model.predict_proba([]).shape == (0, 7)

@@ -114,10 +114,12 @@ def check(
     """
     from dermafuse.checks.check import check_records
     from dermafuse.runtime.bundle.files import find_bundle
+    from dermafuse.runtime.released import model_folder
     from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES, against_imbalance
 
     if model is not None:
-        find_bundle(Path(model))  # refused before minutes of looking at images
+        model = model_folder(model)
+        find_bundle(model)  # refused before minutes of looking at images
     # Whether or not every image has a diagnosis: that, too, is something to find out.
     records = data if isinstance(data, Records) else read_dataset(data, labelled=False)
     found = check_records(
@@ -125,7 +127,7 @@ def check(
         reporter(progress),
         split=split,
         seed=seed,
-        model=None if model is None else Path(model),
+        model=model,
         against_imbalance=against_imbalance(RECIPES[DEFAULT_RECIPE]),
     )
     return DataCheck(records, found)

@@ -108,14 +108,16 @@ class Run(RunFolder):
         return [str(text) for text in self.metrics.get("announcements") or []]
 
 
-#: A trained model: a Run, or the path of a RUN or bundle folder.
+#: A trained model: a Run, or its name as `dermafuse.load` takes it: the path of a RUN or bundle folder, ...
 Model: TypeAlias = str | Path | Run
 
 
 def model_path(model: Model) -> Path:
-    """Return the folder of a model: that of the run, or of the run that an evaluation judged."""
+    """Return the folder of a model: that of the run, of the one that an evaluation judged, or as `load` names it."""
     if not isinstance(model, Run):
-        return Path(model)
+        from dermafuse.runtime.released import model_folder
+
+        return model_folder(model)
     return model.bundles.get(0, model.path)
 
 

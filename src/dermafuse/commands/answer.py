@@ -13,13 +13,12 @@ _BAR = 30
 
 def answer_text(image: str, said: Prediction, bundle: Bundle) -> str:
     """Return the lines that a terminal shows of one prediction."""
-    ordered = sorted(said.probabilities.items(), key=lambda item: -item[1])
     width = max(len(plain(code)) for code in bundle.classes)
     names = max(len(plain(name)) for name in bundle.names.values())
     lines = [
         f"{plain(image)}: {plain(said.name)} ({plain(said.label)}), probability {said.probabilities[said.label]:.1%}"
     ]
-    for code, chance in ordered:
+    for code, chance in said.ranked:
         bar = "#" * round(chance * _BAR)
         lines.append(f"  {plain(code):<{width}}  {plain(bundle.names[code]):<{names}}  {chance:6.1%}  {bar}".rstrip())
     if said.malignant_probability is not None:

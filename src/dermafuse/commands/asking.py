@@ -59,10 +59,11 @@ def model_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
     """
     from dermafuse.errors import BundleError
     from dermafuse.runtime.bundle.files import find_bundle
+    from dermafuse.runtime.released import model_folder
 
     if not paths:
         return None, []
-    first = paths[0]
+    first = model_folder(paths[0])
     if first.is_dir():
         try:
             find_bundle(first)

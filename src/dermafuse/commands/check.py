@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands import show
+from dermafuse.commands.parsing import add_data
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
             ("dermafuse check HAM10000 --split image", "what a split by image would leak"),
         ),
     )
-    verb.add_argument("data", metavar="DATA", type=Path, help="folder of a known layout, or a .toml of your own table")
+    add_data(verb, needed=True, help="folder of a known layout, or a .toml of your own table")
     verb.add_argument("--split", choices=("lesion", "image"), help="judge this split, made as training would make it")
     verb.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
     verb.add_argument(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands import show
+from dermafuse.commands.parsing import add_output
 from dermafuse.diagnoses import DISCLAIMER
 
 
@@ -21,7 +22,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         description="Compare runs that were judged on the same images with the first of them: bootstrap over lesions "
         "of every metric, McNemar's and DeLong's tests, Holm's correction, and the images that changed sides. "
         f"{DISCLAIMER}",
-        epilog="Example: dermafuse compare runs/standard runs/strong --out comparison",
+        examples=(
+            ("dermafuse compare runs/standard runs/strong", "what the second does better or worse, as tables"),
+            ("dermafuse compare runs/standard runs/strong --out comparison", "and as a page"),
+        ),
     )
     verb.add_argument(
         "runs",
@@ -30,9 +34,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         type=Path,
         help="RUN folders, folders of folds, evaluations, or predictions.csv files; the first is the base",
     )
-    verb.add_argument(
-        "--out", metavar="DIR", type=Path, help="the folder to make: comparison.html, compare.json, changed-N.csv"
-    )
+    add_output(verb, "--out", metavar="DIR", help="the folder to make: comparison.html, compare.json, changed-N.csv")
     verb.add_argument("--data", metavar="DATA", type=Path, help="where the images are (default: as in the first run)")
     verb.add_argument("--overwrite", action="store_true", help="replace DIR")
     verb.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default 0)")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from dermafuse.commands.parsing import add_output
 from dermafuse.commands.train import show_run
 from dermafuse.diagnoses import DISCLAIMER
 
@@ -20,7 +21,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         f"drawn lesions with the released model. Needs the training packages. {DISCLAIMER}",
         examples=(("dermafuse demo --out demo-run", "then open demo-run/report.html"),),
     )
-    verb.add_argument("--out", metavar="RUN", type=Path, default=Path("demo-run"), help="default: demo-run")
+    add_output(verb, "--out", metavar="RUN", default=Path("demo-run"), help="default: demo-run")
     verb.add_argument(
         "--seed", metavar="N", type=int, default=0, help="of the drawn data and of the training (default 0)"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands import show
+from dermafuse.commands.parsing import add_data, add_output
 from dermafuse.diagnoses import DISCLAIMER
 
 
@@ -29,8 +30,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         ),
     )
     verb.add_argument("run", metavar="RUN", type=Path, help="a RUN or bundle folder")
-    verb.add_argument("--data", metavar="DATA", type=Path, required=True, help="folder of a known layout, or a .toml")
-    verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
+    add_data(verb, needed=True, help="folder of a known layout, or a .toml")
+    add_output(verb, "--out", metavar="DIR", required=True, help="the folder to make")
     verb.add_argument("--overwrite", action="store_true", help="replace DIR")
     verb.add_argument("--max-bad", metavar="SHARE", type=float, default=0.01, help="unusable rows allowed (0.01)")
     verb.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto", help="arithmetic (default auto)")

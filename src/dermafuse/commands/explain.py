@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
+from dermafuse.commands.parsing import add_output
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError
 
@@ -31,7 +32,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("paths", metavar="RUN IMAGE", nargs="+", type=Path, help="a RUN or bundle folder, then the image")
     add_metadata_options(verb)
     verb.add_argument("--target", metavar="CLASS", help="the class to explain (default: the predicted one)")
-    verb.add_argument("--out", metavar="OVERLAY.png", type=Path, help="the picture to write")
+    add_output(verb, "--out", metavar="OVERLAY.png", help="the picture to write")
     verb.add_argument("--json", action="store_true", help="print the numbers as JSON")
     verb.set_defaults(handler=run)
 

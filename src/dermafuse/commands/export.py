@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dermafuse.commands.parsing import add_data, add_output
 from dermafuse.diagnoses import DISCLAIMER
 
 
@@ -25,13 +26,13 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("run", metavar="RUN", type=Path, help="a RUN folder; for onnx and openvino, any bundle")
     verb.add_argument("--format", metavar="onnx|openvino|keras|bundle", required=True, help="bundle: with --int8")
-    verb.add_argument("--to", metavar="DIR", type=Path, required=True, help="the folder to make")
+    add_output(verb, "--to", metavar="DIR", required=True, help="the folder to make")
     verb.add_argument(
         "--int8",
         action="store_true",
         help="8-bit integers (openvino, bundle); refused where accuracy drops by more than a point",
     )
-    verb.add_argument("--data", metavar="DATA", type=Path, help="images to verify on (default: the data of the run)")
+    add_data(verb, help="images to verify on (default: the data of the run)")
     verb.add_argument("--json", action="store_true", help="print export.json instead of a summary")
     verb.set_defaults(handler=run)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from dermafuse.commands.parsing import add_data, add_output
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -26,7 +27,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         ),
     )
     verb.add_argument("name", metavar="NAME", help="of the data set; listed below")
-    verb.add_argument("--to", metavar="DATA", type=Path, required=True, help="folder to put it in, made where missing")
+    add_data(verb, dest="to", help="folder to put it in, made where missing")
+    add_output(verb, "--to", "--data", metavar="DATA", help="the same, as an option")
+    verb.needed["to"] = "no folder named; add --to DATA"
     verb.add_argument("--source", metavar="SOURCE", help="where from: dataverse, isic, kaggle, mendeley (see below)")
     verb.add_argument("--accept-licence", action="store_true", help="you have read the licence and accept it")
     verb.set_defaults(handler=run)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from dermafuse.commands.parsing import add_data
 from dermafuse.errors import OutputError
 
 
@@ -17,8 +17,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="look at your own data and write a dermafuse.toml for them",
         description="Looks at a folder of images (or a table of them) and writes dermafuse.toml beside them: known "
         "formats by their columns, any other by honest guesses that are said in it. Nothing else is touched.",
+        examples=(
+            ("dermafuse init my-clinic", "a folder of images and their table, or of one folder a class"),
+            ("dermafuse init my-clinic/patients.csv", "where a folder holds several tables"),
+        ),
     )
-    verb.add_argument("data", metavar="DATA", type=Path, help="folder of images and table, or the table in that folder")
+    add_data(verb, needed=True, help="folder of images and table, or the table in that folder")
     verb.add_argument("--overwrite", action="store_true", help="replace the dermafuse.toml that is there")
     verb.set_defaults(handler=run)
 

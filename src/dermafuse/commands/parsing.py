@@ -5,9 +5,48 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from dermafuse.errors import nearest
+
+
+class _OneValue(argparse.Action):
+    """Takes what has several spellings (``--out``, ``--to``, a place); two of them that differ are refused."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if values is None:  # a place that was left empty
+            return
+        spelling = option_string or str(self.metavar)
+        said = vars(namespace).setdefault("spellings", {})
+        other, before = said.setdefault(self.dest, (spelling, values))
+        if other != spelling and before != values:
+            parser.error(f"{other} says '{before}' and {spelling} says '{values}'; give one of them.")
+        said[self.dest] = (spelling, values)
+        setattr(namespace, self.dest, values)
+
+
+def add_output(verb: argparse.ArgumentParser, *names: str, **settings: Any) -> None:
+    """Add the output of a verb, which every verb takes as ``--out`` and as ``--to``.
+
+    Args:
+        verb: of the verb.
+        names: ``--out`` or ``--to``, the spelling that stands first in its help; more spellings.
+        settings: as ``add_argument`` takes them; ``dest`` is the first name.
+    """
+    spellings = dict.fromkeys((*names, "--out", "--to"))
+    verb.add_argument(*spellings, dest=names[0].lstrip("-"), type=Path, action=_OneValue, **settings)
+
+
+def add_data(
+    verb: VerbParser, *, help: str, type: Callable[[str], Any] = Path, dest: str = "data", needed: bool = False
+) -> None:
+    """Add the data set of a verb, which every verb takes at its place (``DATA``) and as ``--data DATA``."""
+    verb.add_argument(dest, metavar="DATA", nargs="?", type=type, action=_OneValue, help=help)
+    if dest == "data":
+        verb.add_argument("--data", metavar="DATA", type=type, action=_OneValue, help="the same, as an option")
+    if needed:
+        verb.needed[dest] = "no data named; add DATA or --data DATA"
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -26,6 +65,8 @@ class VerbParser(argparse.ArgumentParser):
         super().__init__(**settings)
         self.examples = tuple(examples)
         self.closing = closing
+        self.needed: dict[str, str] = {}
+        self._mixed = False
 
     def format_help(self) -> str:
         """Return the help: argparse's, the closing text, the examples."""
@@ -38,12 +79,27 @@ class VerbParser(argparse.ArgumentParser):
         return "\n".join(parts)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuse unknown options first: what else is missing or left over may follow from one."""
+        """Refuse unknown options first: what else is missing or left over may follow from one.
+
+        Options may stand anywhere between a verb's words (``predict RUN --json IMAGE``), as elsewhere.
+        """
         words = list(sys.argv[1:] if args is None else args)
-        if self._subparsers is None:  # the options of a verb are known to its own parser
-            for word in words[: words.index("--") if "--" in words else None]:
-                self._refuse_unknown(word)
-        return super().parse_known_args(words, namespace)
+        if self._subparsers is not None or self._mixed:  # the options of a verb are known to its own parser
+            return super().parse_known_args(words, namespace)
+        for word in words[: words.index("--") if "--" in words else None]:
+            self._refuse_unknown(word)
+        if "--" in words:
+            found, rest = super().parse_known_args(words, namespace)
+        else:
+            self._mixed = True  # the standard library's way to do it calls this method twice
+            try:
+                found, rest = self.parse_known_intermixed_args(words, namespace)
+            finally:
+                self._mixed = False
+        for dest, sentence in self.needed.items():
+            if getattr(found, dest, None) is None:
+                self.error(sentence)
+        return found, rest
 
     def _refuse_unknown(self, word: str) -> None:
         name = word.partition("=")[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
+from dermafuse.commands.parsing import add_output
 from dermafuse.commands.spreading import add_shard_option
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, DermafuseError
@@ -24,13 +25,14 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "predict",
         parents=[common],
         help="probabilities, prediction set and flags for images or a table of images",
-        description="Predict images, all images of a folder, or every row of a table. On a terminal the answer is a "
-        f"small table for reading; piped, or with --out, it is CSV; with --json, JSON. {DISCLAIMER}",
+        description="Predict images, all images of a folder, every row of a table, or a data set. On a terminal the "
+        f"answer is a small table for reading; piped, or with --out, it is CSV; with --json, JSON. {DISCLAIMER}",
         examples=(
             ("dermafuse predict lesion.jpg --age 55 --sex male --localization back", "ask the released model"),
             ("dermafuse predict RUN a.jpg b.jpg --json", "ask a model of yours, answers as JSON"),
             ("dermafuse predict RUN FOLDER --out predictions.csv", "every image of a folder"),
             ("dermafuse predict RUN --csv table.csv --image-root images --out predictions.csv", "every row of a table"),
+            ("dermafuse predict RUN --data clinic/dermafuse.toml --out predictions.csv", "a data set of your own"),
         ),
     )
     verb.add_argument(
@@ -41,13 +43,16 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="a RUN or bundle folder (none: the released model), then images or folders of images",
     )
     verb.add_argument("--csv", metavar="TABLE", type=Path, help="predict every row of this table instead")
+    verb.add_argument(
+        "--data", metavar="DATA", type=Path, help="or every image of a data set, as its dermafuse.toml or layout says"
+    )
     verb.add_argument("--image-column", metavar="NAME", help="its column of image paths or ids")
     verb.add_argument("--image-root", metavar="DIR", type=Path, help="where its images lie (default: beside it)")
     verb.add_argument("--extension", metavar="EXT", help="what to add to its image ids, such as .jpg")
     verb.add_argument(
         "--column", metavar="FIELD=NAME", action="append", default=[], help="its column of a metadata field; repeatable"
     )
-    verb.add_argument("--out", metavar="FILE", type=Path, help=".csv, .jsonl or .parquet; images: .csv, default stdout")
+    add_output(verb, "--out", metavar="FILE", help=".csv, .jsonl or .parquet; images: .csv, default stdout")
     add_metadata_options(verb)
     verb.add_argument(
         "--spreadsheet-safe", action="store_true", help="in CSV: mark cells that a spreadsheet would take for a formula"
@@ -68,17 +73,19 @@ def run(arguments: argparse.Namespace) -> int:
     _check_arguments(arguments, images, metadata)
     from dermafuse.runtime.released import load
 
-    many = arguments.csv is not None or len(images) > 8
+    many = arguments.csv is not None or arguments.data is not None or len(images) > 8
     predictor = load(model, precision=arguments.precision, mode="throughput" if many else "latency")
     announce(predictor.bundle.info.get("announcements", ()))
-    if arguments.csv is not None:
+    if not images:
         return _table(predictor, arguments)
     return _images(predictor, images, metadata, arguments)
 
 
 def _check_arguments(arguments: argparse.Namespace, images: list[Path], metadata: dict[str, str]) -> None:
-    if (arguments.csv is None) == (not images):
-        raise ConfigError("Name images to predict, or one table with --csv (not both).")
+    if bool(images) + (arguments.csv is not None) + (arguments.data is not None) != 1:
+        raise ConfigError("Name images to predict, or one table with --csv, or a data set with --data (one of them).")
+    if arguments.data is not None:
+        _check_data(arguments, metadata)
     if arguments.csv is not None and not arguments.csv.exists():
         raise ConfigError(f"The table {arguments.csv} does not exist; check the path.{nearest_path(arguments.csv)}")
     if arguments.csv is not None and arguments.out is None:
@@ -93,6 +100,20 @@ def _check_arguments(arguments: argparse.Namespace, images: list[Path], metadata
         raise ConfigError("--shard divides a table; name one with --csv.")
     if arguments.csv is None and arguments.column:
         raise ConfigError("--column names a column of a --csv table; give values with --set-feature NAME=VALUE.")
+
+
+def _check_data(arguments: argparse.Namespace, metadata: dict[str, str]) -> None:
+    if not arguments.data.exists():
+        raise ConfigError(f"The data {arguments.data} does not exist; check the path.{nearest_path(arguments.data)}")
+    if arguments.out is None:
+        raise ConfigError("Add --out FILE (.csv, .jsonl or .parquet) for the predictions of --data.")
+    ways = ("image_column", "image_root", "extension", "column")
+    told = [f"--{name.replace('_', '-')}" for name in ways if getattr(arguments, name)]
+    if told or metadata:
+        what = told[0] if told else f"'{next(iter(metadata))}'"
+        raise ConfigError(
+            f"{what} belongs to --csv or to images; of --data, the layout or its dermafuse.toml says all that."
+        )
 
 
 def _images(predictor: Any, images: list[Path], metadata: dict[str, str], arguments: argparse.Namespace) -> int:
@@ -166,6 +187,7 @@ def _write(text: str, arguments: argparse.Namespace) -> None:
 
 def _table(predictor: Any, arguments: argparse.Namespace) -> int:
     from dermafuse.progress import Terminal
+    from dermafuse.runtime.batch.data_rows import DataRows
     from dermafuse.runtime.batch.predict_table import predict_table
     from dermafuse.runtime.batch.table_rows import count_rows
     from dermafuse.runtime.released import model_facts, which_model
@@ -177,10 +199,12 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--column takes FIELD=NAME, not '{text}'; for example --column age=age_approx.")
         columns[field] = name
     shard = parse_part(arguments.shard) if arguments.shard else None
-    with Terminal().bar("Predicting", count_rows(arguments.csv) // (shard.of if shard else 1), "images") as advance:
+    rows = None if arguments.data is None else DataRows(arguments.data, fields=predictor.fields)
+    total = count_rows(arguments.csv) // (shard.of if shard else 1) if rows is None else len(rows)
+    with Terminal().bar("Predicting", total, "images") as advance:
         done = predict_table(
             predictor,
-            arguments.csv,
+            arguments.csv if rows is None else rows,
             arguments.out,
             image_column=arguments.image_column,
             columns=columns or None,

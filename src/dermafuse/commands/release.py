@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dermafuse.commands.parsing import add_output
 from dermafuse.diagnoses import DISCLAIMER
 
 
@@ -25,7 +26,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         ),
     )
     verb.add_argument("folds", metavar="FOLDS", type=Path, help="the folder of a finished train --folds K")
-    verb.add_argument("--to", metavar="DIR", type=Path, required=True, help="the bundle folder to make")
+    add_output(verb, "--to", metavar="DIR", required=True, help="the bundle folder to make")
     verb.add_argument("--overwrite", action="store_true", help="replace DIR")
     verb.set_defaults(handler=run)
 

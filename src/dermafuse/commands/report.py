@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from dermafuse.commands.parsing import add_data
 from dermafuse.diagnoses import DISCLAIMER
 
 
@@ -23,7 +24,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         ),
     )
     verb.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run or evaluation")
-    verb.add_argument("--data", metavar="DATA", type=Path, help="where the images are now (default: as in the run)")
+    add_data(verb, help="where the images are now (default: as in the run)")
     verb.add_argument("--masks", metavar="DIR", type=Path, help="lesion masks *_segmentation.png, to judge heatmaps")
     verb.set_defaults(handler=run)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands import show
+from dermafuse.commands.parsing import add_data, add_output
 from dermafuse.commands.train_settings import describe_recipes, describe_settings
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.models.specs import SPECS, describe_stages
@@ -35,8 +36,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
             ("dermafuse train --config RUN/config.toml --out AGAIN", "repeat a run"),
         ),
     )
-    verb.add_argument("--data", metavar="DATA", help="folder of a known layout, or a .toml of your own table")
-    verb.add_argument("--out", metavar="RUN", type=Path, required=True, help="the folder to make")
+    add_data(verb, type=str, help="folder of a known layout, or a .toml of your own table")
+    add_output(verb, "--out", metavar="RUN", required=True, help="the folder to make")
     verb.add_argument("--recipe", metavar="NAME", help=f"{', '.join(RECIPES)} (default {DEFAULT_RECIPE}); see below")
     verb.add_argument("--config", metavar="FILE", type=Path, help="a config.toml, such as another run's")
     verb.add_argument("--backbone", metavar="NAME", help=", ".join(SPECS))

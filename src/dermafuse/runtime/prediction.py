@@ -46,6 +46,8 @@ class Prediction:
         (True, 1.0)
         >>> sorted(answer.to_dict())[:2]
         ['label', 'malignant_probability']
+        >>> answer.ranked[0][1] == max(answer.probabilities.values())
+        True
     """
 
     probabilities: Mapping[str, float]
@@ -57,6 +59,11 @@ class Prediction:
     ood_score: float | None
     missing: tuple[str, ...]
     unknown: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ranked(self) -> list[tuple[str, float]]:
+        """Class codes with their probabilities, the most probable first."""
+        return sorted(self.probabilities.items(), key=lambda entry: -entry[1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as plain JSON values; ``unknown`` only where there is such a word."""
@@ -73,8 +80,7 @@ class Prediction:
         said = [f"{self.name} ({self.label})", *(f"{name}: not known to the model" for name in self.missing)]
         if self.out_of_distribution:
             said.append("This image is unlike those that the model was trained on.")
-        rows = sorted(self.probabilities.items(), key=lambda entry: -entry[1])
-        return notebook.table(("class", "probability"), rows, title=said[0], notes=[*said[1:], DISCLAIMER])
+        return notebook.table(("class", "probability"), self.ranked, title=said[0], notes=[*said[1:], DISCLAIMER])
 
 
 @dataclass(frozen=True)

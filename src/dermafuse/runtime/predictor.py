@@ -168,6 +168,32 @@ class Predictor:
                 results.append(outcome)
         return results
 
+    def predict_proba(
+        self, images: ImageSource | list[Any] | tuple[Any, ...], *, views: Views = 1, **fields: object
+    ) -> npt.NDArray[np.float64]:
+        """Return the calibrated probabilities as scikit-learn's classifiers do, columns in the order of `classes`.
+
+        Args:
+            images: one image, or a list or tuple of n images, as `predict` takes them.
+            views: 1 or 8.
+            fields: metadata, as in `predict`.
+
+        Returns:
+            float64 (n, k); of one image (1, k).
+
+        Raises:
+            ImageError, DataError, ConfigError: as `predict`.
+
+        Example:
+            >>> import dermafuse as df
+            >>> df.load(run).predict_proba([image, image], age=55).shape
+            (2, 7)
+        """
+        many = list(images) if isinstance(images, list | tuple) else [images]
+        answers = self.predict(many, views=views, **fields)
+        table = [[answer.probabilities[code] for code in self.classes] for answer in answers]
+        return np.asarray(table, np.float64).reshape(len(answers), len(self.classes))
+
     def explain(
         self, image: ImageSource, *, target: str | None = None, what_if: bool = True, **fields: object
     ) -> Explanation:

@@ -25,7 +25,8 @@ def load(
     """Load a trained model.
 
     Args:
-        path: a RUN folder or a bundle folder; ``None``: the model released with dermafuse.
+        path: a RUN folder, a bundle folder, the name of a model that comes with dermafuse (``dermafuse models`` lists
+            them), or ``hf://OWNER/NAME`` for one on the Hugging Face hub; ``None``: the model released with dermafuse.
         precision: ``auto`` (bf16 where the CPU has it), ``f32`` or ``bf16``.
         mode: ``latency`` for single images, ``throughput`` for many.
         threads: CPUs to use; 0: all.
@@ -39,8 +40,7 @@ def load(
         >>> model.predict(image, age=55, sex="male", localization="back").label in model.classes
         True
     """
-    folder = released_bundle() if path is None else Path(path)
-    return Predictor(read_bundle(folder), precision=precision, mode=mode, threads=threads)
+    return Predictor(read_bundle(model_folder(path)), precision=precision, mode=mode, threads=threads)
 
 
 def is_released(bundle: Bundle) -> bool:
@@ -63,15 +63,43 @@ def which_model(facts: Mapping[str, Any]) -> str:
     return f"Model: {what} (digest {facts['digest'][:12]})."
 
 
+def model_folder(named: str | Path | None = None) -> Path:
+    """Return the folder of a model however it is named: nothing, by its path, by a released model's name, ``hf://``.
+
+    A path that is there comes first. What is neither is returned as it is: whoever opens it says what is wrong.
+
+    Raises:
+        BundleError: nothing is named, and this installation has no released model.
+        NetworkError: a model on the hub cannot be had. ConfigError: its name is none, or a package is missing.
+    """
+    if named is None:
+        return released_bundle()
+    path = Path(named)
+    if path.exists():
+        return path
+    if str(path).startswith("hf:"):
+        from dermafuse.network.hub import model_from_hub
+
+        return model_from_hub(str(named))
+    return released_models().get(str(named), path)
+
+
+def released_models() -> dict[str, Path]:
+    """Return name -> folder of the models that come with dermafuse; the first answers where none is named."""
+    here = Path(__file__).resolve()
+    for folder in (here.parents[1] / "pretrained", here.parents[3] / "pretrained"):  # installed; source tree
+        found = sorted(entry.parent for entry in folder.glob("*/manifest.json"))
+        if found:
+            return {entry.name: entry for entry in found}
+    return {}
+
+
 def released_bundle() -> Path:
     """Return the folder of the model that comes with dermafuse.
 
     Raises:
         BundleError: this installation has none.
     """
-    here = Path(__file__).resolve()
-    for folder in (here.parents[1] / "pretrained", here.parents[3] / "pretrained"):  # installed; source tree
-        found = sorted(entry.parent for entry in folder.glob("*/manifest.json"))
-        if found:
-            return found[0]
+    for folder in released_models().values():
+        return folder
     raise BundleError("This dermafuse comes without a released model; name a RUN folder (dermafuse train makes one).")

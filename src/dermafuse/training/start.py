@@ -106,6 +106,7 @@ def release_bundle(cross_validation: Path, out: Path, *, overwrite: bool, report
     check_output_folder(out, overwrite=overwrite)
     finished = read_folds(cross_validation)
     check_packages()
+    _check_weights(finished.config)
     load_tensorflow(threads=threads_of_a_part())
     from dermafuse.training.release import release
 

@@ -8,7 +8,8 @@ It lies next to the table (or is any ``.toml``, named on the command line)::
     images = ["imgs_part_1", "more"]  # folder or folders, searched recursively; default: this file's folder
     extension = ".png"                # only files with this suffix; default: every known image suffix
     label = "diagnostic"              # column of the diagnosis, or a list of one-hot columns
-    lesion = "lesion_id"              # column of the lesion (or patient) that images share; optional
+    lesion = "lesion_id"              # column of the lesion that images share; optional
+    patient = "patient_id"            # column of the patient: all images of one stay together; optional
     source = "hospital"               # column of where an image comes from; optional
     split = "split"                   # column that says train, validation or test; optional
     fold = "fold"                     # column of the fold for cross-validation; optional
@@ -122,6 +123,7 @@ class TableDescription(BaseModel):
     extension: str | None = None
     label: Words = []
     lesion: str | None = None
+    patient: str | None = None
     source: str | None = None
     split: str | None = None
     fold: str | None = None
@@ -194,7 +196,7 @@ class TableDescription(BaseModel):
                     f"{', '.join(self.classes)}.{nearest(code, self.classes)}"
                 )
         self.label_words()
-        own = (*self.label, self.lesion, self.image, self.split, self.fold, "dx_type")
+        own = (*self.label, self.lesion, self.patient, self.image, self.split, self.fold, "dx_type")
         told = {name.lower() for name in own if name}
         for feature, column in [*self.numeric.items(), *self.categorical.items()]:
             if feature in NEVER_FEATURES or feature in (SPLIT, FOLD) or column.lower() in told:

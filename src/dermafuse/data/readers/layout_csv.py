@@ -27,7 +27,7 @@ from dermafuse.data.readers.one_hot import marked_column
 from dermafuse.data.records import Records
 from dermafuse.data.tables import AGE_RANGE, check_image_ids, find_columns, optional_text, parse_numbers
 from dermafuse.data.words import mapped, mapping
-from dermafuse.errors import ConfigError, examples
+from dermafuse.errors import ConfigError, DataError, examples
 
 
 def read_csv(path: Path, *, labelled: bool) -> Records:
@@ -64,6 +64,7 @@ def read_described(told: TableDescription, path: Path, *, labelled: bool) -> Rec
         text["source"] = optional_text(frame[column[told.source]])
     text |= _given(told, frame, column, table)
     notes = [*rows.notes, *_malignant_note(told, path)]
+    word, groups = _groups(told, frame, column, table)
     keep = _kept_rows(raw, text.get(SPLIT), told, notes, labelled=labelled)
     ids = [name for name, stays in zip(every, keep, strict=True) if stays]
     shown = image_ids(ids)
@@ -74,8 +75,8 @@ def read_described(told: TableDescription, path: Path, *, labelled: bool) -> Rec
             table=table,
             ids=ids,
             labels=_labels([label for label, stays in zip(raw, keep, strict=True) if stays], told, notes),
-            lesions=[] if told.lesion is None else optional_text(frame[column[told.lesion]]),
-            group=group_word(told.lesion or "lesion"),
+            lesions=[group for group, stays in zip(groups, keep, strict=True) if stays] if groups else [],
+            group=word,
             text={
                 name: [value for value, stays in zip(values, keep, strict=True) if stays]
                 for name, values in text.items()
@@ -113,8 +114,39 @@ def _malignant_note(told: TableDescription, path: Path) -> list[str]:
 
 def _wanted(told: TableDescription) -> list[str]:
     """Return the columns that must be there: a name that is none is a slip, whatever it is needed for."""
-    names = [*told.label, told.lesion, told.source, told.split, told.fold, *told.numeric.values()]
+    names = [*told.label, told.lesion, told.patient, told.source, told.split, told.fold, *told.numeric.values()]
     return [name for name in (*names, *told.categorical.values()) if name]
+
+
+def _groups(
+    told: TableDescription, frame: pd.DataFrame, column: dict[str, str], table: Path
+) -> tuple[str, list[str | None]]:
+    """Return what keeps images together, ``lesion``, ``patient`` or ``group``, and its id in each row.
+
+    Where patients are named, all images of one stay together, and with them those of each of its lesions; a row
+    without a patient counts by its lesion.
+
+    Raises:
+        DataError: a lesion of two patients.
+    """
+    lesions = None if told.lesion is None else optional_text(frame[column[told.lesion]])
+    if told.patient is None:
+        return group_word(told.lesion or "lesion"), lesions or []
+    patients = optional_text(frame[column[told.patient]])
+    if lesions is None:
+        return "patient", patients
+    pairs = list(zip(lesions, patients, strict=True))
+    owner: dict[str, str] = {}
+    torn = [one for one, patient in pairs if one and patient and owner.setdefault(one, patient) != patient]
+    if torn:
+        raise DataError(
+            f"{table}: {len(set(torn)):,} lesion(s) of '{told.lesion}' belong to two patients of '{told.patient}' "
+            f"({examples(dict.fromkeys(torn))}); correct the table, or leave out one of the two keys."
+        )
+    # A lesion that stands in for a patient must not be taken for the patient of that name.
+    return "patient", [
+        patient or (None if lesion is None else owner.get(lesion, f"lesion {lesion}")) for lesion, patient in pairs
+    ]
 
 
 def _raw_labels(frame: pd.DataFrame, columns: list[str], ids: list[str], table: Path) -> list[str | None]:

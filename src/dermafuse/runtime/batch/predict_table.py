@@ -15,6 +15,7 @@ from typing import Any, Final
 from dermafuse.errors import ConfigError, OutputError, nearest
 from dermafuse.files import write_json
 from dermafuse.parallel import Part, Runner, ShardFolder
+from dermafuse.runtime.batch.data_rows import DataRows
 from dermafuse.runtime.batch.row_answers import cells_of, predict_rows
 from dermafuse.runtime.batch.table_output import Lines, OutputTable, columns_of, to_parquet
 from dermafuse.runtime.batch.table_rows import Row, TableReader
@@ -64,7 +65,7 @@ class TableSummary:
 
 def predict_table(
     predictor: Predictor,
-    table: Path | str,
+    table: Path | str | DataRows,
     out: Path | str,
     *,
     image_column: str | None = None,
@@ -91,7 +92,7 @@ def predict_table(
 
     Args:
         predictor: best loaded with ``mode="throughput"``.
-        table: CSV (comma, semicolon or tab) with a column of image paths or ids; any length.
+        table: CSV (comma, semicolon or tab) with a column of image paths or ids, of any length; or a `DataRows`.
         out: ``.csv``, ``.jsonl`` or ``.parquet`` (needs pyarrow).
         image_column, columns, image_root, extension: see `TableReader`.
         views: 8 averages over flips and quarter turns.
@@ -110,6 +111,12 @@ def predict_table(
     started = time.monotonic()
     out = Path(out)
     kind = _check_format(out)
+    if isinstance(table, DataRows):
+        if shard is not None or runner is not None:
+            raise ConfigError("Shards are parts of a --csv table; a data set (--data) is predicted in one go.")
+        lines = Lines(columns_of(predictor.classes), kind, spreadsheet_safe)
+        task = _Task(predictor, table, out, lines, views, progress or (lambda done: None))
+        return _in_one_go(task, started, resume=resume, overwrite=overwrite)
     reader = TableReader(
         Path(table),
         fields=predictor.fields,
@@ -121,7 +128,7 @@ def predict_table(
     lines = Lines(columns_of(predictor.classes), kind, spreadsheet_safe)
     task = _Task(predictor, reader, out, lines, views, progress or (lambda done: None))
     if shard is not None or runner is not None or task.shards.exists():
-        return _in_shards(task, shard, runner, started, overwrite=overwrite)
+        return _in_shards(task, reader, shard, runner, started, overwrite=overwrite)
     return _in_one_go(task, started, resume=resume, overwrite=overwrite)
 
 
@@ -130,7 +137,7 @@ class _Task:
     """What is predicted, and where to."""
 
     predictor: Predictor
-    reader: TableReader
+    reader: TableReader | DataRows
     out: Path
     lines: Lines
     views: Views
@@ -212,7 +219,7 @@ def _in_one_go(task: _Task, started: float, *, resume: bool, overwrite: bool) ->
 
 
 def _in_shards(
-    task: _Task, shard: Part | None, runner: Runner | None, started: float, *, overwrite: bool
+    task: _Task, reader: TableReader, shard: Part | None, runner: Runner | None, started: float, *, overwrite: bool
 ) -> TableSummary:
     """Predict a part of the table into the folder of shards; or what is missing of all, and join it."""
     _refuse_existing(task.out, overwrite=overwrite)
@@ -221,9 +228,9 @@ def _in_shards(
             f"{task.partial} holds an interrupted run without shards; end it with --resume, or add --overwrite."
         )
     task.make_folder()
-    asked = {**task.identity(), "images": str(task.reader.root), "block_rows": task.reader.block_rows}
+    asked = {**task.identity(), "images": str(reader.root), "block_rows": reader.block_rows}
     folder = ShardFolder(task.shards, asked, again=overwrite)
-    table = ShardedTable(task.predictor, task.reader, task.lines, task.views, folder)
+    table = ShardedTable(task.predictor, reader, task.lines, task.views, folder)
     done = table.compute(shard or Part(1, 1), runner, task.progress)
     counts = {"rows": done.rows, "failed": done.failed, "resumed": done.resumed, "notes": table.notes()}
     if shard is not None:

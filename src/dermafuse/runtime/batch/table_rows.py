@@ -38,14 +38,14 @@ class Row:
         number: counted from 1, without the header.
         name: what the row calls its image.
         path: where that image is; ``None`` where the row cannot be used.
-        metadata: field -> text of the cell.
+        metadata: field -> text of the cell, or value of the data set.
         error: why the row cannot be used, or ``None``.
     """
 
     number: int
     name: str
     path: Path | None
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, object]
     error: str | None = None
 
 
