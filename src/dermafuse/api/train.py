@@ -21,6 +21,7 @@ def train(
     audits: Sequence[Literal["leakage", "metadata"]] = (),
     resume: bool = False,
     overwrite: bool = False,
+    track: str | None = None,
     progress: bool | Reporter = True,
     **settings: Any,
 ) -> Run:
@@ -36,6 +37,7 @@ def train(
         audits: measure what leakage, or what metadata, adds with further trainings.
         resume: continue the unfinished run in ``out``.
         overwrite: replace the run in ``out``.
+        track: also hand the finished run to ``tensorboard``, ``mlflow`` or a folder (`dermafuse.training.trackers`).
         progress: ``True``: told on stderr; ``False``: to ``logging`` alone; or a reporter of your own.
         settings: any setting of ``config.toml``, such as ``epochs=5``; ``unfreeze_from=None``: nothing is unfrozen.
 
@@ -60,6 +62,7 @@ def train(
         audits=audits,
         resume=resume,
         overwrite=overwrite,
+        track=track,
         report=reporter(progress),
     )
 
@@ -72,6 +75,7 @@ def train_as_asked(
     resume: bool,
     overwrite: bool,
     report: Reporter,
+    track: str | None = None,
 ) -> Run:
     """Train, or open the finished run that was to be resumed: ``df.train`` and ``dermafuse train``.
 
@@ -82,6 +86,7 @@ def train_as_asked(
         resume: continue the unfinished run in ``out``.
         overwrite: replace the run in ``out``.
         report: who is told the progress.
+        track: ``tensorboard``, ``mlflow`` or a folder.
 
     Raises:
         DermafuseError: with one sentence that says what to do.
@@ -89,10 +94,17 @@ def train_as_asked(
     from dermafuse.training.claim import is_finished, resumed
     from dermafuse.training.config import asked, resolve
     from dermafuse.training.start import train as start
+    from dermafuse.training.trackers import check_tracker
+    from dermafuse.training.trackers import track as hand_over
 
+    if track is not None:
+        check_tracker(track)
     config = resumed(out, asked(**named)) if resume and not overwrite else None
     if config is not None and is_finished(out):
         report.say(f"{out} is finished already: there is nothing to resume.")
     else:
         start(config or resolve(**named), out, resume=resume, overwrite=overwrite, report=report, audits=audits)
-    return Run.open(out)
+    run = Run.open(out)
+    if track is not None:
+        hand_over(run, track, report)
+    return run

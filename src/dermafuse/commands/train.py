@@ -52,6 +52,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--audit-leakage", action="store_true", help="measure what leakage adds (4 further trainings)")
     verb.add_argument("--audit-metadata", action="store_true", help="measure what metadata adds (3 further trainings)")
+    verb.add_argument(
+        "--track", metavar="tensorboard|mlflow|DIR", help="also hand the finished run to a tracker on this machine"
+    )
     verb.add_argument("--resume", action="store_true", help="continue the unfinished run in RUN, with its own settings")
     verb.add_argument("--overwrite", action="store_true", help="replace RUN")
     verb.add_argument("--json", action="store_true", help="print the metrics as JSON instead of tables")
@@ -73,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         audits=[name for name in ("leakage", "metadata") if getattr(arguments, f"audit_{name}")],
         resume=arguments.resume,
         overwrite=arguments.overwrite,
+        track=arguments.track,
         report=Terminal(),
     )
     if arguments.json:
