@@ -37,7 +37,7 @@ const PLACES = [
   { view: "back", words: ["lower back", "back", ...BEHIND], path: "M-15.500 87H15.500V112Q0 108-15.500 112Z" },
   { view: "back", both: true, words: ["ear", ...HEAD, "face"], path: "M14.500 16C20 14 20 27 14 28Z" },
   { view: "back", both: true, words: ["flank", "lateral torso", "back", ...BEHIND], path: "M16.500 87H24C22 96 22 104 24 113L16.500 112Z" },
-  { view: "back", both: true, words: ["buttock", "buttocks", "gluteal", ...BEHIND], path: "M.5 110.500Q9 110.500 24.300 114.500C27 128 24 138 14 139C7 140 2 138 .5 134Z" },
+  { view: "back", both: true, words: ["buttock", "buttocks", "gluteal", "gluteal region"], path: "M.5 110.500Q9 110.500 24.300 114.500C27 128 24 138 14 139C7 140 2 138 .5 134Z" },
   { view: "back", both: true, words: ["shoulder", "upper arm", ...ARM], path: "M30 53C35 55 37 60 38.500 68L41 80L33 83L26.500 70Z" },
   { view: "back", both: true, words: ["upper arm", ...ARM], path: "M33.200 84L41.200 81L44 97L36 99Z" },
   { view: "back", both: true, words: ["forearm", "lower arm", ...ARM], path: "M36.200 100L44.200 98L50 128L43.500 130Z" },

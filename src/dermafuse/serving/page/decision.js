@@ -8,8 +8,8 @@ const chosen = { point: 0, prevalence: null };
 
 /** The thresholds that were chosen on some images and judged on others, as far as there were enough of them. */
 export function pointsOf(model) {
-  const points = model.operating_points ?? model.metrics?.operating_points ?? [];
-  return points.filter((point) => [point.threshold, point.sensitivity, point.specificity].every(Number.isFinite));
+  const judged = model.metrics?.test ?? model.metrics?.validation ?? model.metrics;
+  return (model.operating_points ?? judged?.operating_points ?? []).filter((point) => [point.threshold, point.sensitivity, point.specificity].every(Number.isFinite));
 }
 
 /** The share of flagged lesions that are truly positive, and of unflagged ones that are so all the same (Bayes' rule). */
