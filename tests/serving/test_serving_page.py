@@ -24,13 +24,12 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright import sync_api as api
 from test_serving_process import running
 
-from dermafuse import serving
 from dermafuse.data.metadata import MetadataEncoder
 from dermafuse.evaluation.operating_points import ppv_at_prevalence
 from dermafuse.labels import HAM10000, LabelSet
 from dermafuse.runtime.bundle.folder import OutOfDistribution
 from dermafuse.runtime.released import released_bundle
-from dermafuse.serving.samples import Samples
+from dermafuse.serving import samples
 from tiny_bundle import tiny_bundle, tiny_encoder, tiny_network
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -40,7 +39,7 @@ OFFLINE = ("--no-sandbox", "--disable-gpu")
 
 #: Whether the heatmap shows anything.
 DRAWN = "e => e.getContext('2d').getImageData(0, 0, 224, 224).data.some(v => v > 200)"
-PAGE = Path(serving.__file__).parent / "page"
+PAGE = Path(samples.__file__).parent / "page"
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +50,21 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+def serving(bundle: Path, *options: str) -> Any:
+    """A server of one worker: it starts soonest."""
+    return running(bundle, "--workers", "1", *options)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with running(tiny_bundle(tmp_path_factory.mktemp("page") / "tiny")) as started:
+    with serving(tiny_bundle(tmp_path_factory.mktemp("page") / "tiny")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def lesion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("page") / "lesion.jpg"
-    file.write_bytes(Samples().jpeg(1))
+    file.write_bytes(samples.Samples().jpeg(1))
     return file
 
 
@@ -68,7 +72,15 @@ class Visit:
     """A page that is open, and what went wrong in it or was asked elsewhere."""
 
     def __init__(
-        self, browser: Any, port: int, *, key: str = "", path: str = "", routes: Any = None, **context: Any
+        self,
+        browser: Any,
+        port: int,
+        *,
+        key: str = "",
+        path: str = "",
+        routes: Any = None,
+        script: str = "",
+        **context: Any,
     ) -> None:
         self.context = browser.new_context(**context)
         self.page = self.context.new_page()
@@ -77,6 +89,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("console", lambda said: self.wrong.append(said.text) if "Security Policy" in said.text else None)
         self.page.on("request", lambda asked: self._look(asked.url, port))
+        self.page.add_init_script(script)
         for pattern, handler in (routes or {}).items():
             self.page.route(pattern, handler)
         self.page.goto(f"http://127.0.0.1:{port}/{path}")
@@ -252,7 +265,7 @@ def test_another_label_set_without_metadata_has_no_form_and_a_key_is_asked_for(
         ood=OutOfDistribution(method="energy", threshold=-1000.0),
     )
     (tmp_path / "key").write_text("correct-horse-battery\n")
-    with running(bundle, "--api-key-file", str(tmp_path / "key")) as server:
+    with serving(bundle, "--api-key-file", str(tmp_path / "key")) as server:
         visit = Visit(browser, server.port, key="correct-horse-battery")
         assert not visit.page.is_visible("#fields")
         visit.answered(lesion, bars=2)
@@ -276,7 +289,7 @@ def test_other_metadata_make_another_form_and_an_outline_wherever_the_words_are_
     )
     encoder = MetadataEncoder.fit(table, numeric=["diameter"], categorical=["place", "itches"])
     bundle = tiny_bundle(tmp_path / "own", encoder=encoder, models=(tiny_network(width=encoder.width),))
-    with running(bundle) as server:
+    with serving(bundle) as server:
         visit = Visit(browser, server.port)
         page = visit.page
         assert page.locator("#inputs [name]").evaluate_all("all => all.map(e => e.name)") == [
@@ -297,7 +310,7 @@ def test_other_metadata_make_another_form_and_an_outline_wherever_the_words_are_
 def test_a_photograph_that_is_not_skin_is_flagged(browser: Any, tmp_path: Path) -> None:
     data = pytest.importorskip("sklearn.datasets")
     Image.fromarray(data.load_sample_image("china.jpg")).save(tmp_path / "temple.jpg")
-    with running(released_bundle()) as server:
+    with serving(released_bundle()) as server:
         visit = Visit(browser, server.port)
         visit.answered(tmp_path / "temple.jpg")
         assert "Do not trust" in visit.told("strange")
@@ -332,13 +345,13 @@ def test_two_images_stand_side_by_side_and_the_list_is_cleared(browser: Any, ser
 
 def test_the_server_goes_and_comes_back(browser: Any, lesion: Path, tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "tiny")
-    with running(bundle) as server:
+    with serving(bundle) as server:
         visit = Visit(browser, server.port)
         server.process.send_signal(signal.SIGKILL)
         server.process.wait(10)
         visit.choose(lesion)
         visit.page.wait_for_selector("text=The server does not answer")
-        with running(bundle, "--port", str(server.port)):
+        with serving(bundle, "--port", str(server.port)):
             visit.part("bars").locator("li").first.wait_for()
             assert not visit.page.is_visible("#trouble")
             visit.close()
@@ -376,6 +389,46 @@ def test_an_operating_point_says_what_it_means_and_what_is_true_at_a_stated_prev
     assert visit.told("verdict").startswith("Not flagged: ")
     assert "melanoma" in visit.told("meaning")
     picture("decision", visit.page)
+    assert violations(visit.page) == []
+    visit.close()
+
+
+#: Adds to the answers of the server what another server could say. (Playwright cannot pass an upload on.)
+ADDING = """
+const real = window.fetch;
+window.fetch = async (path, options) => {
+  const answer = await real(path, options);
+  if (!answer.ok || !path.startsWith("/v1/predict")) return answer;
+  return new Response(JSON.stringify({ ...(await answer.json()), ...MORE }));
+};
+"""
+
+
+def test_poor_images_stability_and_similar_lesions_are_shown_where_the_server_tells_them(
+    browser: Any, server: Any, lesion: Path
+) -> None:
+    dot = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    neighbours = [{"label": "mel", "name": "melanoma", "distance": 0.1234, "thumbnail": dot}]
+    spread = {
+        "views": 8,
+        "same": 6,
+        "least": {"mel": 0.2, "nv": 0.4, "df": 0},
+        "most": {"mel": 0.3, "nv": 0.7, "df": 0.01},
+    }
+    more = {"quality": ["blur", "exposure"], "stability": spread}
+    routes = {
+        "**/v1/model": lambda route: route.fulfill(json={**route.fetch().json(), "gallery": True}),
+        "**/v1/similar": lambda route: route.fulfill(json={"similar": neighbours}),
+    }
+    visit = Visit(browser, server.port, routes=routes, script=ADDING.replace("MORE", json.dumps(more)))
+    visit.answered(lesion)
+    assert visit.told("poor").startswith("Poor image: blurred and badly exposed.")
+    visit.part("similar").wait_for()
+    assert visit.told("stable").startswith("6 of 8 ")
+    assert "treat it with care" in visit.told("unstable")
+    assert visit.part("spreads").locator("li").count() == 2
+    assert visit.told("neighbours").split("\n")[-2:] == ["melanoma", "distance 0.12"]
+    picture("all", visit.page)
     assert violations(visit.page) == []
     visit.close()
 

@@ -7,6 +7,8 @@ import { drawHeat } from "./picture.js";
 import { whatIfBlocks } from "./whatif.js";
 
 const percent = texts.percent;
+// Of the spread over flips and turns, diagnoses that never reach this are left out.
+const WORTH_SHOWING = 0.02;
 
 /** Make an empty panel: { element, part(name) }. */
 export function makePanel() {
@@ -38,7 +40,7 @@ export function showAnswer({ element, part }, seen, model, changed) {
   showDecision(part, model, answer, inDoubt, changed);
   showShares(part, answer, names);
   showWhatIf(part, answer, model);
-  showStability(part, seen.stability, names);
+  showStability(part, seen.stability, answer, names);
   showSimilar(part, seen.similar);
   tell(part("printed"), `${texts.printed(texts.time(seen.asked), model.name, model.digest.slice(0, 12))} ${texts.research}`);
 }
@@ -128,10 +130,18 @@ function showWhatIf(part, { explanation }, model) {
   part("what-ifs").replaceChildren(...blocks);
 }
 
-function showStability(part, stability, names) {
+function showStability(part, stability, { name }, names) {
   part("stability").hidden = !stability;
   if (!stability) return;
-  tell(part("stable"), JSON.stringify(stability));
+  const { views, same, least, most } = stability;
+  tell(part("stable"), texts.stable(same, views, name));
+  tell(part("unstable"), same < views ? texts.unstable : "");
+  const codes = Object.keys(most).filter((code) => most[code] >= WORTH_SHOWING).sort((a, b) => most[b] - most[a]);
+  const bars = codes.map((code) => {
+    const figure = texts.range(percent(least[code]), percent(most[code]));
+    return bar({ name: names[code], figure, left: least[code], width: Math.max(0.005, most[code] - least[code]) });
+  });
+  part("spreads").replaceChildren(...bars);
 }
 
 function showSimilar(part, similar) {

@@ -103,7 +103,7 @@ export default {
 
   stabilityTitle: "How stable is this?",
   stable: (same, views, name) => `${same} of ${views} flips and quarter turns of the image say ${name}.`,
-  spread: (name, least, most) => `${name}: from ${least} to ${most}`,
+  range: (least, most) => `${least} to ${most}`,
   unstable: "The answer depends on how the image is held: treat it with care.",
 
   similarTitle: "Similar lesions of your own collection",
