@@ -22,15 +22,17 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks docs/*.py
-	$(BIN)/ruff format --check src tests benchmarks docs/*.py
+	$(BIN)/ruff check src tests benchmarks docs/*.py examples
+	$(BIN)/ruff format --check src tests benchmarks docs/*.py examples
 
 types: $(READY)
 	$(BIN)/mypy
 
-# The site, in site/; a warning is an error. Trains a small sample for its report: under a minute.
+# The site, in site/; a warning is an error. Trains a small sample for its report. Then what the default suite leaves out:
+# links of the site, pages that train, notebooks.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	$(BIN)/python -m pytest -q -m slow tests/docs
 
 # The released model from HAM10000: five grouped folds, then one training on all lesions (two hours on 2 cores, estimated from one fold).
 DATA ?= ../shared/ham10000
