@@ -48,6 +48,9 @@ def test_the_card_says_that_all_lesions_trained_it_and_gives_the_figures_of_the_
     card = (bundle / "README.md").read_text()
     assert "Trained on all lesions" in card
     assert "SYNTHETIC DATA" in card
+    assert card.startswith('---\nlicense: "other"\n')
+    assert "does not know" in (bundle / "LICENSE").read_text()
+    assert read_bundle(bundle).card.startswith("# ")
     assert re.search(r"The image files have \d+x\d+ pixels", card)
     assert f"{len(read_dataset(synthetic)):,} images to learn from. Reported below" in card
     assert "plus offset" in card

@@ -23,6 +23,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         examples=(
             ("dermafuse train --data HAM10000 --folds 5 --out FOLDS", "first a cross-validation"),
             ("dermafuse release FOLDS --to BUNDLE", "then the bundle"),
+            ("hf upload OWNER/NAME BUNDLE", "if you want it on the Hugging Face hub; others name it hf://OWNER/NAME"),
         ),
     )
     verb.add_argument("folds", metavar="FOLDS", type=Path, help="the folder of a finished train --folds K")

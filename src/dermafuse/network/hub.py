@@ -9,7 +9,6 @@ reads the bundle, as those of any other.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -59,12 +58,13 @@ def model_from_hub(named: str) -> Path:
 
 def _client(name: str) -> Callable[[str, str | None], Path]:
     """Return what fetches one file of a repository, whose commit is the name of the folder that it then lies in."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the package is imported
     try:
+        from huggingface_hub import constants, hf_hub_download
         from huggingface_hub import errors as hub
-        from huggingface_hub import hf_hub_download
     except ImportError as error:
         raise ConfigError(f'hf://{name} needs huggingface_hub; run: pip install "dermafuse[hub]".') from error
+    # It would tell the hub which packages are installed here and who runs it; its variable is read at its import.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
 
     def get(file: str, revision: str | None) -> Path:
         settings: dict[str, Any] = {"revision": revision, "library_name": "dermafuse", "library_version": __version__}

@@ -9,6 +9,7 @@ those of the cross-validation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dermafuse.evaluation.fit_uncertainty import fit_flag, too_few_for_sets
 from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.files import folder_atomic
 from dermafuse.progress import Reporter
+from dermafuse.report.hub_card import front_matter, licence_text
 from dermafuse.runs import PREDICTIONS
 from dermafuse.runtime.bundle.evaluation import evaluation_json
 from dermafuse.runtime.bundle.folder import write_bundle
@@ -83,8 +85,12 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
     uncertainty = Uncertainty(sets if any(sets.minimum_probability) else None, flag)
     # The pooled rows of the folds are images that this model learned from: there is no other role.
     evaluation = evaluation_json(said, {"train": data.train.records})
-    content = bundle_content(
-        config, plan, model, network, trained.head, data, trained.outcome, uncertainty, said, evaluation
+    content = replace(
+        bundle_content(
+            config, plan, model, network, trained.head, data, trained.outcome, uncertainty, said, evaluation
+        ),
+        front_matter=front_matter(said, name=out.resolve().name),
+        licence=licence_text(said),
     )
     with folder_atomic(out, overwrite=overwrite) as folder:
         write_bundle(folder, content, half_weights=True)

@@ -20,11 +20,12 @@ and tampering with single files, not who made the bundle.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import openvino as ov
@@ -44,6 +45,7 @@ from dermafuse.runtime.bundle.files import MANIFEST, find_bundle, parse, printab
 from dermafuse.runtime.bundle.schema import (
     EVALUATION,
     FORMAT_VERSION,
+    LICENCE,
     Calibration,
     FileEntry,
     Labels,
@@ -59,6 +61,9 @@ from dermafuse.runtime.network import check_network
 __all__ = ["Bundle", "BundleContent", "OutOfDistribution", "PredictionSets", "read_bundle", "write_bundle"]
 
 Array = np.ndarray[Any, Any]
+
+#: YAML for a hub of models, at the top of a card.
+_FRONT_MATTER: Final = re.compile(r"---\n.*?\n---\n", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,6 +85,8 @@ class BundleContent:
         info: plain JSON for people and reports: recipe, backbone, precision, synthetic data, random weights.
         card: the model card, Markdown.
         evaluation_json: content of ``evaluation.json`` (`evaluation.evaluation_json`), or ``None``.
+        front_matter: what stands before the card for a hub of models: YAML between ``---`` lines, or ``""``.
+        licence: the licence file of a model to give away, or ``None``.
     """
 
     models: tuple[ov.Model, ...]
@@ -94,6 +101,8 @@ class BundleContent:
     info: Mapping[str, JsonValue]
     card: str
     evaluation_json: bytes | None = None
+    front_matter: str = ""
+    licence: str | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -177,13 +186,16 @@ def write_bundle(folder: Path, content: BundleContent, *, half_weights: bool = F
         ) from error
     arrays = {name: np.ascontiguousarray(array) for name, array in content.head.items()}
     write_atomic(folder / "head.safetensors", safetensors.numpy.save(arrays))
-    write_atomic(folder / "README.md", content.card)
+    write_atomic(folder / "README.md", content.front_matter + content.card)
     for name, part in checked.items():
         write_atomic(folder / name, part.text())
     names = [f"{stem}.{suffix}" for stem in stems for suffix in ("xml", "bin")]
     if content.evaluation_json is not None:
         write_atomic(folder / EVALUATION, content.evaluation_json)
         names.append(EVALUATION)
+    if content.licence is not None:
+        write_atomic(folder / LICENCE, content.licence)
+        names.append(LICENCE)
     files = {name: _entry(folder / name) for name in sorted([*names, "head.safetensors", "README.md", *checked])}
     try:
         manifest = Manifest(
@@ -235,8 +247,10 @@ def read_bundle(path: Path | str) -> Bundle:
         ) from error
     try:
         card = contents["README.md"].decode()
+        licence = contents[LICENCE].decode() if LICENCE in contents else None
     except UnicodeDecodeError as error:
-        raise BundleError(f"{folder / 'README.md'} is not UTF-8 text; copy the bundle again.") from error
+        raise BundleError(f"A text of {folder} (README.md, {LICENCE}) is not UTF-8; copy the bundle again.") from error
+    before = _FRONT_MATTER.match(card)
     models = tuple(
         _read_network(
             read_verified(folder, member.model, manifest.files[member.model]),
@@ -256,7 +270,9 @@ def read_bundle(path: Path | str) -> Bundle:
         prediction_set=calibration.prediction_set,
         ood=calibration.out_of_distribution,
         info=manifest.info,
-        card=card,
+        card=card[before.end() :] if before else card,
+        front_matter=before[0] if before else "",
+        licence=licence,
         evaluation_json=contents.get(EVALUATION),
         path=folder,
         digest=digest,

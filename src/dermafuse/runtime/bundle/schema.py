@@ -22,6 +22,9 @@ FIXED_FILES: Final = ("README.md", "calibration.json", "head.safetensors", "labe
 #: The file that a bundle may hold besides: how it was judged (`runtime.bundle.evaluation`).
 EVALUATION: Final = "evaluation.json"
 
+#: The licence of a model to give away; a bundle may hold it.
+LICENCE: Final = "LICENSE"
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAX_DEPTH = 32
 
@@ -113,11 +116,11 @@ class Manifest(Part):
         if len(set(names)) < len(names):
             raise ValueError("two members share a file")
         expected = {*names, *FIXED_FILES}
-        if len(expected) < len(names) + len(FIXED_FILES) or EVALUATION in names:
+        if len(expected) < len(names) + len(FIXED_FILES) or {EVALUATION, LICENCE} & set(names):
             raise ValueError("a member takes the name of another file of the bundle")
         for name in sorted(expected - self.files.keys()):
             raise ValueError(f"'{name}' is not listed under files")
-        for name in sorted(self.files.keys() - expected - {EVALUATION}):
+        for name in sorted(self.files.keys() - expected - {EVALUATION, LICENCE}):
             raise ValueError(f"'{name}' is listed under files but has no role in a bundle")
         return self
 
