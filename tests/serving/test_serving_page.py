@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -319,6 +320,29 @@ def test_a_photograph_that_is_not_skin_is_flagged(browser: Any, tmp_path: Path) 
         visit.close()
 
 
+#: Lets go of files over the page, or pastes them.
+GIVE = """([kind, files]) => {
+  const held = new DataTransfer();
+  const bytes = (content) => Uint8Array.from(atob(content), c => c.charCodeAt(0));
+  for (const content of files) held.items.add(new File([bytes(content)], "x.jpg"));
+  const place = document.getElementById("drop");
+  place.dispatchEvent(kind === "drop" ? new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true })
+    : new ClipboardEvent("paste", { clipboardData: held, bubbles: true }));
+}"""
+
+
+def test_images_are_dropped_pasted_or_taken_with_the_camera_of_a_phone(browser: Any, server: Any, lesion: Path) -> None:
+    visit = Visit(browser, server.port, has_touch=True, is_mobile=True, viewport={"width": 360, "height": 800})
+    content = base64.b64encode(lesion.read_bytes()).decode()
+    visit.page.evaluate(GIVE, ["drop", [content, content]])  # two at once: side by side
+    visit.part("bars", 1).locator("li").first.wait_for()
+    visit.page.evaluate(GIVE, ["paste", [content]])
+    visit.page.locator("#cases li").nth(2).wait_for()
+    assert visit.page.is_visible(".camera")
+    assert visit.page.get_attribute("#camera", "capture") == "environment"
+    visit.close()
+
+
 def test_two_images_stand_side_by_side_and_the_list_is_cleared(browser: Any, server: Any, lesion: Path) -> None:
     visit = Visit(browser, server.port, viewport={"width": 1280, "height": 900})
     page = visit.page
@@ -409,25 +433,21 @@ def test_poor_images_stability_and_similar_lesions_are_shown_where_the_server_te
 ) -> None:
     dot = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
     neighbours = [{"label": "mel", "name": "melanoma", "distance": 0.1234, "thumbnail": dot}]
-    spread = {
-        "views": 8,
-        "same": 6,
-        "least": {"mel": 0.2, "nv": 0.4, "df": 0},
-        "most": {"mel": 0.3, "nv": 0.7, "df": 0.01},
-    }
-    more = {"quality": ["blur", "exposure"], "stability": spread}
+    spread = {"mel": [0.2, 0.3], "nv": [0.4, 0.7], "df": [0.0, 0.01]}
+    stability = {"views": 8, "same_label": 6, "probabilities": spread, "malignant_probability": [0.2, 0.35]}
+    more = {"quality": {"flags": ["blurred", "dark"]}, "stability": stability}
     routes = {
         "**/v1/model": lambda route: route.fulfill(json={**route.fetch().json(), "gallery": True}),
         "**/v1/similar": lambda route: route.fulfill(json={"similar": neighbours}),
     }
     visit = Visit(browser, server.port, routes=routes, script=ADDING.replace("MORE", json.dumps(more)))
     visit.answered(lesion)
-    assert visit.told("poor").startswith("Poor image: blurred and badly exposed.")
+    assert visit.told("poor").startswith("Poor image: blurred and too dark.")
     visit.part("similar").wait_for()
     assert visit.told("stable").startswith("6 of 8 ")
     assert "treat it with care" in visit.told("unstable")
-    assert visit.part("spreads").locator("li").count() == 2
-    assert visit.told("neighbours").split("\n")[-2:] == ["melanoma", "distance 0.12"]
+    assert visit.part("spreads").locator("li").count() == 3
+    assert visit.told("neighbours").split("\n")[-2:] == ["melanoma", "distance 0.123"]
     picture("all", visit.page)
     assert violations(visit.page) == []
     visit.close()

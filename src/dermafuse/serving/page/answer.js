@@ -45,15 +45,8 @@ export function showAnswer({ element, part }, seen, model, changed) {
   tell(part("printed"), `${texts.printed(texts.time(seen.asked), model.name, model.digest.slice(0, 12))} ${texts.research}`);
 }
 
-/** What makes an image poor, in words; [] where it is not, or nobody looked. */
-export function flawsOf(quality) {
-  if (!quality) return [];
-  const found = Array.isArray(quality) ? quality : quality.flags ?? Object.keys(quality).filter((name) => quality[name] === true);
-  return found.map((name) => texts.flaws[name] ?? name);
-}
-
 function showDoubts(element, part, answer) {
-  const flaws = flawsOf(answer.quality);
+  const flaws = (answer.quality?.flags ?? []).map((name) => texts.flaws[name] ?? name);
   const strange = answer.out_of_distribution === true;
   tell(part("strange"), strange ? texts.strange : "");
   tell(part("poor"), flaws.length ? texts.poor(flaws) : "");
@@ -133,14 +126,14 @@ function showWhatIf(part, { explanation }, model) {
 function showStability(part, stability, { name }, names) {
   part("stability").hidden = !stability;
   if (!stability) return;
-  const { views, same, least, most } = stability;
+  const { views, same_label: same, probabilities, malignant_probability: malignant } = stability;
   tell(part("stable"), texts.stable(same, views, name));
   tell(part("unstable"), same < views ? texts.unstable : "");
-  const codes = Object.keys(most).filter((code) => most[code] >= WORTH_SHOWING).sort((a, b) => most[b] - most[a]);
-  const bars = codes.map((code) => {
-    const figure = texts.range(percent(least[code]), percent(most[code]));
-    return bar({ name: names[code], figure, left: least[code], width: Math.max(0.005, most[code] - least[code]) });
-  });
+  const range = (name, [least, most], className = "") =>
+    bar({ name, figure: texts.range(percent(least), percent(most)), left: least, width: Math.max(0.005, most - least), className });
+  const worth = Object.entries(probabilities).filter(([, [, most]]) => most >= WORTH_SHOWING).sort(([, [, a]], [, [, b]]) => b - a);
+  const bars = worth.map(([code, spread]) => range(names[code], spread));
+  if (malignant) bars.push(range(texts.malignantNoun, malignant, "sum"));
   part("spreads").replaceChildren(...bars);
 }
 
@@ -152,10 +145,9 @@ function showSimilar(part, similar) {
   const found = failed ? [] : similar;
   part("neighbours").replaceChildren(
     ...found.map(({ label, name, distance, thumbnail }) => {
-      const image = make("img");
-      image.alt = texts.similarAlt(name ?? label);
-      image.src = thumbnail;
-      return make("li", "", image, make("strong", "", name ?? label), make("span", "soft", texts.distance(distance.toPrecision(2))));
+      const image = make(thumbnail ? "img" : "span", "thumbnail");
+      if (thumbnail) Object.assign(image, { alt: texts.similarAlt(name ?? label), src: thumbnail });
+      return make("li", "", image, make("strong", "", name ?? label), make("span", "soft", texts.distance(distance.toFixed(3))));
     }),
   );
 }

@@ -32,7 +32,7 @@ export const readModel = async () => (await ask("/v1/model")).json();
 export const readSamples = async () => (await (await ask("/v1/samples")).json()).samples;
 export const readSample = async (number) => (await ask(`/v1/samples/${number}`)).blob();
 export const explain = async (file, given) => (await ask("/v1/predict?explain=true", form(file, given))).json();
-// { views: 8, same: how many of them say the same, least and most: { code: probability } }; null of an older server.
+// What flips and quarter turns of the image change; null of an older server.
 export const stability = async (file, given) =>
   (await (await ask("/v1/predict?stability=true", form(file, given))).json()).stability ?? null;
 // [{ label, name, distance, thumbnail }], the nearest first.

@@ -8,8 +8,7 @@ const chosen = { point: 0, prevalence: null };
 
 /** The thresholds that were chosen on some images and judged on others, as far as there were enough of them. */
 export function pointsOf(model) {
-  const judged = model.metrics?.test ?? model.metrics?.validation ?? model.metrics;
-  return (model.operating_points ?? judged?.operating_points ?? []).filter((point) => [point.threshold, point.sensitivity, point.specificity].every(Number.isFinite));
+  return (model.operating_points ?? []).filter((point) => [point.threshold, point.sensitivity, point.specificity].every(Number.isFinite));
 }
 
 /** The share of flagged lesions that are truly positive, and of unflagged ones that are so all the same (Bayes' rule). */
@@ -19,7 +18,7 @@ export function atPrevalence({ sensitivity, specificity }, prevalence) {
   return { right: caught / (caught + alarms), missed: missed / (missed + cleared) };
 }
 
-const targetName = (target, labels) => labels.find((label) => label.code === target)?.name ?? texts.malignantNoun;
+const targetName = (target, labels, otherwise = texts.malignantNoun) => labels.find((label) => label.code === target)?.name ?? otherwise;
 const inHundred = (share) => (share > 0 && share < 0.01 ? texts.belowOne : String(Math.round(100 * share)));
 
 /** Show the part of the panel that decides (not where the image is in doubt); `changed`: another point or prevalence. */
@@ -50,10 +49,11 @@ export function showDecision(part, model, answer, inDoubt, changed) {
     make("li", "", texts.specificity(target, measured("specificity"), inHundred(1 - point.specificity))),
   );
   tell(part("judged"), texts.judgedOn(point.n, point.positives));
-  tell(part("prevalence-name"), texts.prevalence(target));
+  const word = targetName(point.target, model.labels, texts.malignantWord);
+  tell(part("prevalence-name"), texts.prevalence(word));
   const prevalence = chosen.prevalence ?? Number((point.positives / point.n).toFixed(3));
   if (document.activeElement !== part("prevalence")) part("prevalence").value = Number((100 * prevalence).toFixed(2));
-  showTruth(part, point, target, prevalence);
+  showTruth(part, point, word, prevalence);
   part("point").onchange = () => {
     chosen.point = Number(part("point").value);
     changed();
@@ -65,11 +65,11 @@ export function showDecision(part, model, answer, inDoubt, changed) {
   };
 }
 
-function showTruth(part, point, target, prevalence) {
+function showTruth(part, point, word, prevalence) {
   if (!(prevalence > 0 && prevalence < 1)) {
     tell(part("truly"), texts.noPrevalence);
     return;
   }
   const { right, missed } = atPrevalence(point, prevalence);
-  tell(part("truly"), texts.truly(texts.percent(prevalence), target, inHundred(right), inHundred(missed)));
+  tell(part("truly"), texts.truly(texts.percent(prevalence), word, inHundred(right), inHundred(missed)));
 }

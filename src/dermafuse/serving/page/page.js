@@ -60,6 +60,14 @@ function showModel(model) {
   at("key-form").hidden = true;
   tell(at("model-line"), texts.modelLine(model.name, model.digest.slice(0, 12), model.released));
   tell(at("knows"), texts.knows(model.labels.map((label) => label.name)));
+  const { images, lesions } = model.trained_on?.roles?.train ?? {};
+  tell(at("learned"), images ? texts.learned(images, lesions) : "");
+  const figures = Object.entries(texts.figures).filter(([key]) => Number.isFinite(model.metrics?.[key]));
+  const measured = figures.map(([key, name]) => {
+    const between = model.metrics.ci95?.[key]?.map(texts.percent);
+    return texts.figure(name, texts.interval(texts.percent(model.metrics[key]), between));
+  });
+  tell(at("judged"), measured.length ? texts.judged(model.metrics.n, measured) : "");
   at("announcements").replaceChildren(...model.announcements.map((text) => make("li", "", text)));
   const sections = cardSections(model.card);
   at("card").replaceChildren(...(sections.length ? sections : [make("p", "", texts.noCard)]));

@@ -49,17 +49,7 @@ export default {
   coverage: (share) => `Such a set holds the right diagnosis for ${share} of images like those it was tested on.`,
   strange: "Unlike anything the model was trained on. Do not trust its answer: check that this is a sharp dermoscopic image of one lesion.",
   poor: (flaws) => `Poor image: ${list(flaws, "and")}. Take a better one before you read on.`,
-  flaws: {
-    blur: "blurred",
-    blurred: "blurred",
-    exposure: "badly exposed",
-    dark: "too dark",
-    underexposed: "too dark",
-    bright: "too bright",
-    overexposed: "too bright",
-    small: "too few pixels",
-    contrast: "hardly any contrast",
-  },
+  flaws: { blurred: "blurred", dark: "too dark", bright: "too bright" },
   notLargest: (chosen, larger) =>
     `The larger probability is that of ${larger}; the model decides for ${chosen} because its decision leans towards diagnoses that are rare in what it learned from.`,
   missing: (names) => `Not known, and so not used: ${names}.`,
@@ -74,6 +64,7 @@ export default {
   decisionTitle: "Flag it, or not?",
   malignant: (share) => `Probability that it is malignant: ${share}`,
   malignantNoun: "malignancy",
+  malignantWord: "malignant", // "5 % of all lesions are ..."; a diagnosis stands there by its name
   noPoints: "This model brings no tested thresholds along, so nothing is said here of whether to flag the lesion.",
   noDecision: "No decision is offered for an image like this.",
   point: "Operating point",
@@ -85,9 +76,9 @@ export default {
   sensitivity: (target, value, found) => `Sensitivity for ${target}: ${value}. Of 100 lesions with it, ${found} are flagged.`,
   specificity: (target, value, wrong) => `Specificity for ${target}: ${value}. Of 100 lesions without it, ${wrong} are flagged all the same.`,
   judgedOn: (images, positives) => `Measured on ${images} images, ${positives} of them positive, that had no say in the threshold.`,
-  prevalence: (target) => `Share of ${target} among all lesions that you see, in %`,
-  truly: (prevalence, target, right, missed) =>
-    `Where ${prevalence} of all lesions are ${target}: of 100 that are flagged, ${right} truly are; of 100 that are not flagged, ${missed} are all the same.`,
+  prevalence: (word) => `How many of all lesions that you see are ${word}, in %`,
+  truly: (prevalence, word, right, missed) =>
+    `Where ${prevalence} of all lesions are ${word}: of 100 that are flagged, ${right} truly are; of 100 that are not flagged, ${missed} are all the same.`,
   belowOne: "fewer than 1",
   noPrevalence: "Give a share above 0 % and below 100 %.",
 
@@ -126,6 +117,10 @@ export default {
   modelTitle: "The model",
   modelLine: (name, digest, released) => `${name}${released ? ", released with dermafuse" : ""} (digest ${digest}).`,
   knows: (names) => `It knows these and no other: ${list(names, "and")}. Whatever it is shown, it names one of them.`,
+  learned: (images, lesions) => `It has learned from ${images} images of ${lesions} lesions.`,
+  judged: (images, figures) => `Tested on ${images} images: ${list(figures, "and")}.`,
+  figures: { balanced_accuracy: "balanced accuracy", accuracy: "accuracy" },
+  figure: (name, value) => `${name} ${value}`,
   noCard: "This model brings no card along: what it was trained on is not known here.",
   api: "HTTP API",
 
