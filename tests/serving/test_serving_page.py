@@ -361,6 +361,7 @@ def test_two_images_stand_side_by_side_and_the_list_is_cleared(browser: Any, ser
     assert violations(page) == []
     page.locator("#cases .show").first.click()  # back to the first, with what was given for it
     assert page.input_value("[name=age]") == "30"
+    assert page.evaluate("document.activeElement.matches('#cases .show')")  # the keyboard stays where it was
     page.click("#clear")
     assert not page.is_visible("#looked-at")
     assert not visit.part("bars").is_visible()

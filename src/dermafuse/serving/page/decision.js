@@ -3,8 +3,8 @@
 import { make, tell } from "./dom.js";
 import { texts } from "./language.js";
 
-// One choice for all of the page: images side by side are judged alike.
-const chosen = { point: 0, prevalence: null };
+// One choice for all of the page: images side by side are judged alike. The prevalence is that of a target.
+const chosen = { point: 0, prevalence: {} };
 
 /** The thresholds that were chosen on some images and judged on others, as far as there were enough of them. */
 export function pointsOf(model) {
@@ -51,7 +51,7 @@ export function showDecision(part, model, answer, inDoubt, changed) {
   tell(part("judged"), texts.judgedOn(point.n, point.positives));
   const word = targetName(point.target, model.labels, texts.malignantWord);
   tell(part("prevalence-name"), texts.prevalence(word));
-  const prevalence = chosen.prevalence ?? Number((point.positives / point.n).toFixed(3));
+  const prevalence = chosen.prevalence[point.target] ?? Number((point.positives / point.n).toFixed(3));
   if (document.activeElement !== part("prevalence")) part("prevalence").value = Number((100 * prevalence).toFixed(2));
   showTruth(part, point, word, prevalence);
   part("point").onchange = () => {
@@ -60,7 +60,7 @@ export function showDecision(part, model, answer, inDoubt, changed) {
   };
   part("prevalence").oninput = () => {
     const given = part("prevalence").valueAsNumber / 100;
-    chosen.prevalence = given > 0 && given < 1 ? given : NaN;
+    chosen.prevalence[point.target] = given > 0 && given < 1 ? given : NaN;
     changed();
   };
 }

@@ -185,7 +185,10 @@ function showAll() {
   }
   at("results").classList.toggle("two", Boolean(state.second));
   at("looked-at").hidden = state.seen.length === 0;
+  const buttons = () => [...at("cases").querySelectorAll("button")];
+  const held = buttons().indexOf(document.activeElement); // whoever is in the list with the keyboard stays there
   at("cases").replaceChildren(...state.seen.map(entry));
+  if (held >= 0) buttons()[held]?.focus();
 }
 
 function entry(seen) {
