@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from PIL import Image
 from sklearn.metrics import auc, average_precision_score, roc_auc_score, roc_curve
 
@@ -22,15 +26,19 @@ from dermafuse.evaluation.operating_points import operating_points
 from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.subgroups import subgroup_report
 from dermafuse.labels import HAM10000
-from dermafuse.report.figures.canvas import INKS, Box, Canvas, Dot, Label, Line, theme_style
-from dermafuse.report.figures.curves import corners, learning, precision_recall, rates, reliability, roc
-from dermafuse.report.figures.make import Figure, make_figures, write_figures
-from dermafuse.report.figures.paint import paint, png
-from dermafuse.report.figures.plot import Frame, thin, ticks
+from dermafuse.report.figures.curves import learning, precision_recall, reliability, roc
+from dermafuse.report.figures.figure import Figure
+from dermafuse.report.figures.inks import INKS, dot, legend, mark, said, theme_style
+from dermafuse.report.figures.make import make_figures, write_figures
+from dermafuse.report.figures.rates import corners, rates
 from dermafuse.report.figures.tables import confusion, forest, malignant_points
 from tiny_run import tiny_probabilities
 
 LABELS = np.random.default_rng(5).integers(0, 7, 240)
+
+
+def texts_of(figure: Figure) -> list[str]:
+    return [part.text or "" for part in ElementTree.fromstring(figure.svg()).iter() if part.tag.endswith("}text")]
 
 
 def some_rows(labels: np.ndarray = LABELS, seed: int = 1) -> Scored:
@@ -52,7 +60,7 @@ def test_the_roc_table_gives_scikit_learns_auroc_for_every_class() -> None:
     drawn = roc(rows, block_of(rows))
     assert drawn is not None
     for position, code in enumerate(CODES):
-        part = drawn[1][drawn[1]["label"] == code]
+        part = drawn.table[drawn.table["label"] == code]
         expected = roc_auc_score(rows.true == position, rows.probabilities[:, position])
         assert auc(part["one_minus_specificity"], part["sensitivity"]) == pytest.approx(expected, abs=1e-12)
 
@@ -67,7 +75,7 @@ def test_the_precision_recall_table_holds_every_turn_that_average_precision_need
     assert ap == pytest.approx(average_precision_score(positive, score), abs=1e-12)
     drawn = precision_recall(rows, block_of(rows))
     assert drawn is not None
-    part = drawn[1][drawn[1]["label"] == "mel"]
+    part = drawn.table[drawn.table["label"] == "mel"]
     pairs = set(zip(recall.round(9), precision.round(9), strict=True))
     assert set(zip(part["recall"].round(9), part["precision"].round(9), strict=True)) <= pairs
 
@@ -92,19 +100,19 @@ def test_rates_agree_with_scikit_learn_also_with_ties(rows: list[tuple[int, bool
 def test_the_confusion_drawing_shows_every_count_where_it_belongs() -> None:
     rows = some_rows()
     block = block_of(rows)
-    canvas, table = confusion(block, CODES, "validation")
+    figure = confusion(block, CODES, "validation")
     labels = {
-        shape.attributes["data-metric"]: shape.text
-        for shape in canvas.shapes
-        if isinstance(shape, Label) and "data-metric" in shape.attributes
+        part.attrib["data-metric"]: part.text
+        for part in ElementTree.fromstring(figure.svg()).iter()
+        if "data-metric" in part.attrib
     }
     matrix = block["confusion_matrix"]
     assert len(labels) == 49
     for row in range(7):
         for column in range(7):
             assert labels[f"/validation/confusion_matrix/{row}/{column}"] == f"{matrix[row][column]:,}"  # type: ignore[index]
-    assert table["count"].sum() == len(rows)
-    np.testing.assert_allclose(table.groupby("true")["share_of_true"].sum(), 1.0)
+    assert figure.table["count"].sum() == len(rows)
+    np.testing.assert_allclose(figure.table.groupby("true")["share_of_true"].sum(), 1.0)
 
 
 def test_reliability_is_drawn_before_and_after_the_temperature() -> None:
@@ -113,11 +121,11 @@ def test_reliability_is_drawn_before_and_after_the_temperature() -> None:
     block["calibration"]["before"] = block["calibration"]["after"]  # type: ignore[index]
     drawn = reliability(block)
     assert drawn is not None
-    assert set(drawn[1]["stage"]) == {"before", "after"}
+    assert set(drawn.table["stage"]) == {"before", "after"}
     only = reliability(block, "mel")
     assert only is not None
-    assert set(only[1]["stage"]) == {"after"}
-    assert only[1]["n"].sum() == len(rows)
+    assert set(only.table["stage"]) == {"after"}
+    assert only.table["n"].sum() == len(rows)
     assert reliability({"calibration": None}) is None
 
 
@@ -128,14 +136,14 @@ def test_the_forest_marks_withheld_cells_and_keeps_their_numbers_out() -> None:
     block["subgroups"] = subgroup_report(rows.true, rows.probabilities, None, CODES, {"sex": sex}, replicates=60)
     drawn = forest(block, metric_at(("accuracy",)))
     assert drawn is not None
-    texts = [shape.text for shape in drawn[0].shapes if isinstance(shape, Label)]
+    texts = texts_of(drawn)
     assert any("withheld" in text for text in texts)
-    table = drawn[1].set_index("value")
+    table = drawn.table.set_index("value")
     assert np.isnan(table.loc["rare", "accuracy"])
     inside = sex == "common"
     expected = (rows.predicted == rows.true)[inside].mean()
     assert table.loc["common", "accuracy"] == pytest.approx(expected)
-    assert sum(isinstance(shape, Dot) for shape in drawn[0].shapes) == 1
+    assert drawn.svg().count("data-tip") == 1
 
 
 def test_the_forest_draws_ages_in_order_and_leaves_out_columns_without_a_number() -> None:
@@ -148,7 +156,7 @@ def test_the_forest_draws_ages_in_order_and_leaves_out_columns_without_a_number(
     block["subgroups"] = {"age": ages, "localization": {"back": small, "face": small}}
     drawn = forest(block, metric_at(("accuracy",)))
     assert drawn is not None
-    texts = [shape.text for shape in drawn[0].shapes if isinstance(shape, Label)]
+    texts = texts_of(drawn)
     assert [text for text in texts if text in ages] == ["<30", "30-49", "50-69", "unknown"]
     assert "Localization" not in texts
     assert "back" not in texts
@@ -165,8 +173,9 @@ def test_precision_recall_curves_of_rare_classes_have_a_band() -> None:
     assert drawn is not None
     rare = {code for code, row in block["per_class"].items() if row["support"] < 30}
     assert "df" in rare
-    assert {shape.series for shape in drawn[0].shapes if isinstance(shape, Box)} == rare
-    for code, part in drawn[1].groupby("label"):
+    bands = [part for part in drawn.svg().split("<g ") if 'fill-opacity="0.11"' in part]
+    assert {re.search('data-series="(.*?)"', part)[1] for part in bands} == rare  # type: ignore[index]
+    for code, part in drawn.table.groupby("label"):
         assert part["low"].notna().all() == (code in rare)
         if code in rare:
             assert (part["low"] <= part["high"]).all()
@@ -181,7 +190,7 @@ def test_the_roc_drawing_speaks_of_operating_points_only_where_there_are_some() 
     block["operating_points"] = None
     drawn = malignant_points(rows, block)
     assert drawn is not None
-    assert "operating" not in drawn[0].title
+    assert "operating" not in drawn.title
 
 
 def test_operating_points_lie_on_the_drawn_curve() -> None:
@@ -192,7 +201,7 @@ def test_operating_points_lie_on_the_drawn_curve() -> None:
     )
     drawn = malignant_points(rows, block)
     assert drawn is not None
-    table = drawn[1]
+    table = drawn.table
     bad = np.isin(np.array(CODES)[rows.true], ["akiec", "bcc", "mel"])
     score = rows.probabilities[:, [0, 1, 4]].sum(axis=1)
     points = table[(table["kind"] != "curve") & (table["target"] == "malignant")]
@@ -206,10 +215,10 @@ def test_learning_curves_of_folds_and_of_one_epoch_are_drawn() -> None:
     history = pd.DataFrame({"epoch": [1], "loss": [1.0], "val_loss": [np.nan], "val_accuracy": [0.4]})
     drawn = learning({"": history}, loss=True)
     assert drawn is not None
-    assert len(drawn[1]) == 1  # no held-out loss: nothing is made up
+    assert len(drawn.table) == 1  # no held-out loss: nothing is made up
     folds = learning({"fold 1": history, "fold 2": history}, loss=False)
     assert folds is not None
-    assert set(folds[1]["fold"]) == {"fold 1", "fold 2"}
+    assert set(folds.table["fold"]) == {"fold 1", "fold 2"}
     assert learning({}, loss=True) is None
 
 
@@ -221,7 +230,7 @@ def test_figures_have_frame_and_plot_and_are_written_three_times(tmp_path: Path)
     figure = figures["confusion"]
     assert isinstance(figure, Figure)
     assert len(figure.frame()) == 49
-    assert figure.plot().startswith("<svg")
+    assert figure.svg().startswith("<svg")
     assert pd.read_csv(tmp_path / "figures" / "confusion.csv")["count"].tolist() == figure.frame()["count"].tolist()
 
 
@@ -229,73 +238,78 @@ def test_a_class_without_rows_does_not_stop_the_figures() -> None:
     rows = some_rows(np.where(LABELS == 3, 5, LABELS))
     drawn = roc(rows, block_of(rows))
     assert drawn is not None
-    assert "df" not in set(drawn[1]["label"])
+    assert "df" not in set(drawn.table["label"])
     assert "confusion" in make_figures({"test": block_of(rows)}, {"test": rows}, {})
 
 
+def drawing(title: str, draw: Callable[[Axes, pd.DataFrame], None], name: str = "test") -> Figure:
+    return Figure(name, title, pd.DataFrame(), draw, (60, 40), (0, 0, 0, 0))
+
+
 def test_svg_is_well_formed_and_escapes_what_it_is_given() -> None:
-    evil = "<script>&\"'"
-    canvas = Canvas(100, 50, evil)
-    canvas.add(
-        Label(5, 5, evil, series=evil, attributes={"data-metric": evil}),
-        Box(1, 1, 5, 5, "c0", tip=evil),
-        Line([(0, 0), (1, 1)], "ink", tip=evil, series=evil),
-    )
+    evil = "<script>&\"'$x_1$\x1b"
+
+    def draw(ax: Axes, table: pd.DataFrame) -> None:
+        (line,) = ax.plot([0, 1], [0, 1], label=said(evil))
+        mark(line, series=evil, tip=evil, data_metric=evil)
+        legend(ax, [evil])
+
+    figure = drawing(evil, draw)
     for standalone in (True, False):
-        text = canvas.svg(standalone=standalone)
+        text = figure.svg(standalone=standalone)
         root = ElementTree.fromstring(text)
-        assert root.attrib["aria-label"] == evil
+        assert root.attrib["aria-label"] == evil.replace("\x1b", "\\x1b")
         assert "<script>" not in text
+        assert texts_of(figure)[-1] == evil.replace("\x1b", "\\x1b")  # and no formula
+        marked = [part for part in root.iter() if "data-metric" in part.attrib]
+        assert [part.attrib["data-tip"] for part in marked] == [evil.replace("\x1b", "\\x1b")]
+
+
+def test_the_page_can_recolour_every_ink_and_nothing_in_a_drawing_resists() -> None:
+    rows = some_rows()
+    block = block_of(rows)
     assert {f".f-{name}" in theme_style() for name in INKS} == {True}
+    for figure in make_figures({"test": block}, {"test": rows}, {}).values():
+        text = figure.svg(standalone=False)
+        assert "style=" not in text
+        assert "<style" not in text
+        coloured = re.findall(r'<[^>]*(?:fill|stroke)="(#[0-9a-f]{6})"[^>]*>', text)
+        assert coloured
+        assert set(coloured) <= {light for light, _ in INKS.values()}
+        assert all("class=" in shape for shape in re.findall(r'<[^>]*(?:fill|stroke)="#[0-9a-f]{6}"[^>]*>', text))
 
 
-def test_the_painted_picture_has_the_inks_where_they_were_drawn() -> None:
-    canvas = Canvas(60, 40, "test")
-    canvas.add(
-        Box(10, 10, 10, 10, "bad"),
-        Line([(30, 5), (30, 35)], "accent", 4),
-        Line([(40, 20), (58, 20)], "ink", 2, dash=4),
-        Dot(50, 32, 4, "c2"),
-    )
-    image = paint(canvas, 2)
+def test_two_figures_of_a_page_share_no_id() -> None:
+    rows = some_rows()
+    figures = make_figures({"test": block_of(rows)}, {"test": rows}, {})
+    identities = [found for figure in figures.values() for found in re.findall(r' id="(.*?)"', figure.svg())]
+    used = {found for figure in figures.values() for found in re.findall(r'(?:href="#|url\(#)(.*?)["\)]', figure.svg())}
+    assert len(identities) == len(set(identities))
+    assert used <= set(identities)
+
+
+def test_the_png_has_the_inks_where_they_were_drawn_whatever_the_users_matplotlib_is_set_to() -> None:
+    def draw(ax: Axes, table: pd.DataFrame) -> None:
+        ax.set(xlim=(0, 60), ylim=(40, 0))
+        ax.axis("off")
+        ax.barh(15, 10, 10, 10, color=INKS["bad"][0])
+        dot(ax, 50, 32, "c2")
+
+    with matplotlib.rc_context({"lines.marker": "x", "figure.dpi": 30, "text.usetex": True}):
+        content = drawing("test", draw).png()
+    with Image.open(io.BytesIO(content)) as painted:
+        image = painted.convert("RGB")
     assert image.size == (120, 80)
     colours = {name: tuple(int(INKS[name][0][i : i + 2], 16) for i in (1, 3, 5)) for name in INKS}
     assert image.getpixel((30, 30)) == colours["bad"]
-    assert image.getpixel((60, 40)) == colours["accent"]
     assert image.getpixel((100, 64)) == colours["c2"]
-    dashes = [image.getpixel((x, 40)) for x in range(82, 114)]
-    assert colours["paper"] in dashes
-    assert colours["ink"] in dashes
-    with Image.open(io.BytesIO(png(canvas))) as painted:
-        assert painted.size == (120, 80)
+    assert image.getpixel((5, 5)) == colours["paper"]
 
 
-def test_upright_text_is_painted_along_the_axis() -> None:
-    canvas = Canvas(40, 100, "test")
-    canvas.add(Label(10, 50, "sensitivity", size=10, ink="ink", anchor="middle", upwards=True))
-    dark = np.asarray(paint(canvas, 2).convert("L")) < 128
-    rows, columns = np.nonzero(dark)
-    assert len(rows) > 20
-    assert np.ptp(rows) > 3 * np.ptp(columns)
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
-def test_ticks_are_round_rising_and_inside(low: float, span: float) -> None:
-    found = ticks(low, low + span)
-    assert found == sorted(set(found))
-    assert len(found) <= 12
-    assert all(low - 1e-6 * span - 1e-9 <= tick <= low + span * (1 + 1e-6) + 1e-9 for tick in found)
-
-
-@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=50))
-def test_thinning_keeps_the_ends(points: list[tuple[float, float]]) -> None:
-    kept = thin(points, 2.0)
-    assert kept[0] == points[0]
-    assert kept[-1] == points[-1]
-    assert set(kept) <= set(points)
-
-
-def test_a_frame_keeps_points_outside_its_range_at_its_edge() -> None:
-    frame = Frame(10, 20, 100, 50, (0, 1), (0, 1))
-    assert frame.place(0.5, 0.5) == (60, 45)
-    assert frame.place(2, -1) == (110, 70)
+def test_a_figure_is_the_same_to_the_byte_whenever_it_is_drawn() -> None:
+    rows = some_rows()
+    first, again = (roc(rows, block_of(rows)) for _ in range(2))
+    assert first is not None
+    assert again is not None
+    assert first.svg() == again.svg()
+    assert first.png() == again.png()

@@ -28,8 +28,10 @@ from dermafuse.progress import Reporter, Silent
 from dermafuse.report import templates
 from dermafuse.report.checklists import STATES, filled_checklists
 from dermafuse.report.facts import Facts
-from dermafuse.report.figures.curves import SCORE_FRAME, rare_classes, rates
-from dermafuse.report.figures.make import Figure, make_figures, write_figures
+from dermafuse.report.figures.curves import rare_classes
+from dermafuse.report.figures.figure import Figure
+from dermafuse.report.figures.make import make_figures, write_figures
+from dermafuse.report.figures.rates import rates
 from dermafuse.report.figures.tables import drawn_points
 from dermafuse.report.gallery import Gallery, make_gallery
 from dermafuse.runs import CONFIG, FIGURES, METRICS, PAGE, RunFolder
@@ -151,7 +153,6 @@ def render(
         numbers=list(facts.numbers()),
         targets={key: target.name for key, target in rows.targets().items()},
         explorer=explorer(rows),
-        score_frame=[f"{value:g}" for value in SCORE_FRAME],
         crosses=bool(drawn_points(facts.get("@"))),
         rare=rare_classes(facts.get("@")),
         forests=[key for key in subgroup_metrics(facts.labels) if f"subgroups_{key}" in figures],

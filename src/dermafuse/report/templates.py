@@ -16,7 +16,7 @@ from dermafuse.evaluation.metric_table import shown, subgroup_metrics
 from dermafuse.evaluation.subgroups import ordered_cells
 from dermafuse.printable import plain
 from dermafuse.report.facts import Facts, format_value, step, trusted
-from dermafuse.report.figures.canvas import theme_style, theme_variables
+from dermafuse.report.figures.inks import theme_style, theme_variables
 from dermafuse.report.figures.tables import COLUMN_NAMES
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
-"""Drawings of tables: confusion matrix, forest plot of subgroups, operating points on the ROC curve."""
+"""Figures of tables: confusion matrix, forest plot of subgroups, operating points on the ROC curve."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,14 @@ import pandas as pd
 from dermafuse.evaluation.metric_table import Metric
 from dermafuse.evaluation.predictions import MALIGNANT, Scored
 from dermafuse.evaluation.subgroups import MINIMUM_ROWS, ordered_cells
-from dermafuse.report.figures.canvas import Box, Canvas, Dot, Label, Line
-from dermafuse.report.figures.curves import Drawn, corners, rates
-from dermafuse.report.figures.plot import Frame, thin, ticks, unit_frame
+from dermafuse.report.figures.figure import Figure
+from dermafuse.report.figures.inks import SMALL, TEXT, dot, dress, ink, legend, mark, said, short, unit
+from dermafuse.report.figures.rates import corners, rates
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Rectangle
 
 COLUMN_NAMES: Final[dict[str, str]] = {
     "sex": "Sex",
@@ -22,220 +28,251 @@ COLUMN_NAMES: Final[dict[str, str]] = {
     "dx_type": "Diagnosis confirmed by",
     "source": "Image source",
 }
-
-
 _WIDTH: Final = 440
-_INKS: Final = {MALIGNANT: "accent"}
+#: Heights of a forest's lines: a value, and the name of a column above its values.
+_LINE: Final = 17.0
+_HEAD: Final = 24.0
 
 
-def confusion(block: Mapping[str, Any], classes: Sequence[str], split: str) -> Drawn:
-    """Draw the confusion matrix: counts, and below each its share of the true class, which sets the shade."""
+def confusion(block: Mapping[str, Any], classes: Sequence[str], split: str) -> Figure:
+    """Return the confusion matrix: counts, and below each its share of the true class, which sets the shade."""
     matrix = np.array(block["confusion_matrix"])
-    k = len(classes)
-    cell = 372 / k
-    height = min(cell, 46.0)
-    left, top = 62.0, 40.0
-    canvas = Canvas(left + 372 + 6, top + k * height + 8, "Confusion matrix: rows are true, columns predicted")
-    canvas.add(
-        Label(left + 186, 10, "predicted", size=11.5, anchor="middle"),
-        Label(10, top + k * height / 2, "true", size=11.5, anchor="middle", upwards=True),
+    totals = matrix.sum(axis=1)
+    table = pd.DataFrame(
+        {
+            "true": true,
+            "predicted": predicted,
+            "count": int(matrix[row, column]),
+            "share_of_true": matrix[row, column] / totals[row] if totals[row] else 0.0,
+        }
+        for row, true in enumerate(classes)
+        for column, predicted in enumerate(classes)
     )
-    small = cell < 34
-    for column, code in enumerate(classes):
-        canvas.add(Label(left + (column + 0.5) * cell, 29, _short(code, small), ink="ink", anchor="middle", bold=True))
-    table = []
-    for row, true in enumerate(classes):
-        y = top + row * height
-        canvas.add(Label(left - 8, y + height / 2, _short(true, small), ink="ink", anchor="end", bold=True))
-        total = int(matrix[row].sum())
-        for column, predicted in enumerate(classes):
-            count = int(matrix[row, column])
-            share = count / total if total else 0.0
-            x = left + column * cell
-            tip = f"{count:,} of {total:,} {true} called {predicted} ({share:.1%})"
-            ink = "accent" if row == column else "bad"
-            canvas.add(
-                Box(x + 1, y + 1, cell - 2, height - 2, "rule", 0.45),
-                Box(x + 1, y + 1, cell - 2, height - 2, ink, 0.04 + 0.62 * share if count else 0.0, tip=tip),
-            )
-            attributes = {
-                "data-metric": f"/{split}/confusion_matrix/{row}/{column}",
-                "data-format": ",d",
-                "pointer-events": "none",
-            }
-            canvas.add(
-                Label(
-                    x + cell / 2, y + height / 2 - (7 if not small else 0), f"{count:,}", 10 if small else 12.5,
-                    "ink" if count else "soft", "middle", row == column, attributes=attributes,
-                )
-            )  # fmt: skip
-            if not small and count:
-                canvas.add(
-                    Label(
-                        x + cell / 2, y + height / 2 + 9, f"{share:.0%}", 9.5, "ink", "middle",
-                        attributes={"data-share": f"{row} {column}", "pointer-events": "none"},
-                    )
-                )  # fmt: skip
-            table.append({"true": true, "predicted": predicted, "count": count, "share_of_true": share})
-    return canvas, pd.DataFrame(table)
+    height = len(classes) * min(372 / len(classes), 46.0)
+    return Figure(
+        "confusion",
+        "Confusion matrix: rows are true, columns predicted",
+        table,
+        partial(_draw_confusion, split),
+        (_WIDTH, 48 + height),
+        (62, 40, 6, 8),
+    )
 
 
-def forest(block: Mapping[str, Any], shown: Metric) -> Drawn | None:
-    """Draw one metric of every subgroup with its interval, and of all rows as a line; withheld cells say so.
+def _draw_confusion(split: str, ax: Axes, table: pd.DataFrame) -> None:
+    classes = list(dict.fromkeys(table["true"]))
+    k = len(classes)
+    small = k > 10
+    dress(ax, "predicted", "true", grid="")
+    ax.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5))
+    names = [short(code, 4 if small else 7) for code in classes]
+    ax.xaxis.set_label_position("top")
+    ax.set_xticks(range(k), names, color=ink("ink"), weight="bold", size=TEXT)
+    ax.set_yticks(range(k), names, color=ink("ink"), weight="bold", size=TEXT)
+    ax.tick_params(top=False, labeltop=True, labelbottom=False)
+    for position, cell in enumerate(table.to_dict("records")):
+        row, column = divmod(position, k)
+        count, share = int(cell["count"]), float(cell["share_of_true"])
+        total = table["count"].iloc[row * k : (row + 1) * k].sum()
+        tip = f"{count:,} of {total:,} {cell['true']} called {cell['predicted']} ({share:.1%})"
+        _square(ax, row, column, "rule", 0.45)
+        shade = _square(ax, row, column, "accent" if row == column else "bad", 0.04 + 0.62 * share if count else 0.0)
+        mark(shade, tip=tip)
+        name, weight = "ink" if count else "soft", "bold" if row == column else "normal"
+        written = _inside(ax, (column, row), 0 if small else 7, f"{count:,}", SMALL if small else 12.5, name, weight)
+        pointer = f"/{split}/confusion_matrix/{row}/{column}"
+        mark(written, data_metric=pointer, data_format=",d", pointer_events="none")
+        if count and not small:
+            written = _inside(ax, (column, row), -9, f"{share:.0%}", 9.5)
+            mark(written, data_share=f"{row} {column}", pointer_events="none")
 
-    Columns of which no cell has the metric are left out of the drawing; ``None`` where that leaves nothing.
+
+def _square(ax: Axes, row: int, column: int, name: str, alpha: float) -> Rectangle:
+    (square,) = ax.barh(row, 0.96, 0.96, column - 0.48, color=ink(name), alpha=alpha)
+    return square
+
+
+def _inside(
+    ax: Axes, place: tuple[int, int], up: float, text: str, size: float, name: str = "ink", weight: str = "normal"
+) -> Artist:
+    """Write into a cell of the matrix, so many points above its middle."""
+    return ax.annotate(
+        text,
+        place,
+        (0, up),
+        textcoords="offset points",
+        ha="center",
+        va="center",
+        size=size,
+        color=ink(name),
+        weight=weight,
+    )
+
+
+def forest(block: Mapping[str, Any], shown: Metric, key: str = "") -> Figure | None:
+    """Return one metric of every subgroup with its interval, and of all rows as a line; withheld cells say so.
+
+    Columns of which no cell has the metric are left out; ``None`` where that leaves nothing. ``key`` names the file.
     """
     metric = shown.key
-    found = {
+    cells = {
         column: [(value, cell, (cell.get("metrics") or {}).get(metric)) for value, cell in ordered_cells(values)]
         for column, values in block["subgroups"].items()
     }
-    found = {column: cells for column, cells in found.items() if any(entry for *_, entry in cells)}
-    if not found:
+    cells = {column: found for column, found in cells.items() if any(entry for *_, entry in found)}
+    if not cells:
         return None
-    cells = [each for column in found.values() for each in column]
-    known = [entry for *_, entry in cells if entry]
-    edges = [bound for entry in known for bound in (entry["ci95"] or [entry["value"]] * 2)]
-    low, high = (min(0.0, *edges), max(0.0, *edges)) if shown.signed else (0.0, 1.0)
-    height = 17.0
-    area = len(cells) * height + len(found) * 24
-    canvas = Canvas(_WIDTH, area + 58, f"Subgroups: {shown.name}")
-    frame = Frame(158, 6, 166, area + 6, (low, high), (0, 1))
-    for tick in ticks(low, high):
-        canvas.add(
-            Line([(frame.x(tick), frame.top), (frame.x(tick), frame.bottom)], "rule"),
-            Label(frame.x(tick), frame.bottom + 13, f"{tick:g}", anchor="middle"),
-        )
-    whole = shown.within(block)
+    table = pd.DataFrame(
+        {
+            "column": column,
+            "value": value,
+            "n": cell["n"],
+            "lesions": cell["lesions"],
+            "withheld": cell["withheld"],
+            metric: (entry or {}).get("value"),
+            **dict(zip(("low", "high"), (entry or {}).get("ci95") or (None, None), strict=True)),
+            "gap": (entry or {}).get("gap"),
+            **dict(zip(("gap_low", "gap_high"), (entry or {}).get("gap_ci95") or (None, None), strict=True)),
+        }
+        for column, found in cells.items()
+        for value, cell, entry in found
+    )
+    area = len(table) * _LINE + len(cells) * _HEAD
+    draw = partial(_draw_forest, shown, shown.within(block))
+    return Figure(f"subgroups_{key}", f"Subgroups: {shown.name}", table, draw, (_WIDTH, area + 58), (158, 6, 116, 46))
+
+
+def _draw_forest(shown: Metric, whole: float | None, ax: Axes, table: pd.DataFrame) -> None:
+    numbers = {name: table[name].astype(float) for name in (shown.key, "low", "high", "gap", "gap_low", "gap_high")}
     caption = shown.name
+    dress(ax, caption, "", grid="x")
     if whole is not None:
-        canvas.add(Line([(frame.x(whole), frame.top), (frame.x(whole), frame.bottom)], "warm", 1.3, dash=4))
+        ax.axvline(whole, color=ink("warm"), linewidth=1.3, dashes=(4, 4))
         caption += f"; dashed: all images, {whole:.3f}"
-    canvas.add(Label(_WIDTH / 2, frame.bottom + 32, caption, size=11.5, anchor="middle"))
-    y = frame.top + 4
-    table = []
-    for column, entries in found.items():
-        y += 12
-        canvas.add(Label(4, y, COLUMN_NAMES.get(column, column), ink="ink", bold=True))
-        y += 12
-        for value, cell, entry in entries:
-            _forest_row(canvas, frame, y + height / 2, value, cell, entry, judged=not shown.signed)
-            y += height
-            span = (entry or {}).get("ci95") or [None, None]
-            gap_span = (entry or {}).get("gap_ci95") or [None, None]
-            table.append(
-                {
-                    "column": column, "value": value, "n": cell["n"], "lesions": cell["lesions"],
-                    "withheld": cell["withheld"], metric: (entry or {}).get("value"), "low": span[0], "high": span[1],
-                    "gap": (entry or {}).get("gap"), "gap_low": gap_span[0], "gap_high": gap_span[1],
-                }
-            )  # fmt: skip
-    return canvas, pd.DataFrame(table)
+    ax.set_xlabel(said(caption))
+    y = 4.0
+    for column, part in table.groupby("column", sort=False):
+        _beside(ax, y + 12, COLUMN_NAMES.get(str(column), str(column)), -154, weight="bold", color=ink("ink"))
+        y += _HEAD
+        for position in part.index:
+            found = {name: values[position] for name, values in numbers.items()}
+            _draw_cell(ax, y + _LINE / 2, part.loc[position], found, shown)
+            y += _LINE
+    edges = pd.concat([numbers[name] for name in ("low", "high", shown.key)]).dropna()
+    ax.set_xlim((min(0.0, edges.min()), max(0.0, edges.max())) if shown.signed else (0, 1))
+    ax.xaxis.get_major_locator().set_params(nbins=5)
+    ax.set_ylim(y + 2, 0)
+    ax.set_yticks([])
 
 
-def malignant_points(rows: Scored, block: Mapping[str, Any]) -> Drawn | None:
-    """Draw the ROC curves of malignant or not, and of the critical class, with the operating points."""
+def _draw_cell(ax: Axes, y: float, cell: Any, found: Mapping[str, float], shown: Metric) -> None:
+    value, low, high = found[shown.key], found["low"], found["high"]
+    known = value == value
+    _beside(ax, y, short(str(cell["value"]), 17), -146, color=ink("ink" if known else "soft"))
+    _beside(ax, y, f"{cell['n']:,}", -10, ha="right", size=SMALL)
+    if not known:
+        _beside(
+            ax, y, f"withheld (n < {MINIMUM_ROWS})" if cell["withheld"] else "too few cases", 9, right=True, size=SMALL
+        )
+        return
+    text = f"{value:.3f}"
+    if low == low:
+        ax.plot([low, high], [y, y], color=ink("accent"), linewidth=1.6)
+        text += f"  {low:.2f} to {high:.2f}".replace("-0.00", "0.00")
+    tip = f"{cell['value']}: {text}, n {cell['n']:,}, {cell['lesions']:,} lesions"
+    gap, gap_low, gap_high = (found[name] for name in ("gap", "gap_low", "gap_high"))
+    if gap == gap:
+        tip += f", gap to the rest {gap:+.3f}" + (f" ({gap_low:+.3f} to {gap_high:+.3f})" if gap_low == gap_low else "")
+    worse = not shown.signed and gap < 0 and (gap_low > 0 or gap_high < 0)
+    dot(ax, value, y, "bad" if worse else "accent", tip=tip)
+    _beside(ax, y, text, 9, right=True, size=SMALL, color=ink("ink"))
+
+
+def _beside(ax: Axes, y: float, text: str, apart: float, *, right: bool = False, **how: Any) -> None:
+    """Write beside the axes, so many points from their edge."""
+    ax.annotate(
+        said(text),
+        (1.0 if right else 0.0, y),
+        (apart, 0),
+        xycoords=ax.get_yaxis_transform(),
+        textcoords="offset points",
+        va="center",
+        **({"size": TEXT, "color": ink("soft")} | how),
+    )
+
+
+def malignant_points(rows: Scored, block: Mapping[str, Any]) -> Figure | None:
+    """Return the ROC curves of malignant or not, and of the critical class, with the operating points."""
     asked = rows.targets()
-    targets = [
-        (key, _INKS.get(key, "c4"), asked[key].score, asked[key].positive)
-        for key in sorted(asked, key=lambda key: key != MALIGNANT)
-        if asked[key].positive.any() and not asked[key].positive.all()
-    ]
-    if not targets:
-        return None
-    marked = bool(drawn_points(block))
-    canvas = Canvas(440, 400, f"ROC curves{' with operating points chosen on other rows' if marked else ''}")
-    frame = unit_frame(canvas, "1 - specificity", "sensitivity")
-    canvas.add(Line([frame.place(0, 0), frame.place(1, 1)], "soft", dash=4))
-    words = {
-        key: "malignant against benign" if key == MALIGNANT else f"{target.name} against the rest"
-        for key, target in asked.items()
-    }
-    table = []
-    for row, (target, ink, score, positive) in enumerate(targets):
+    marked = drawn_points(block)
+    tables, words = [], {}
+    for target in sorted(asked, key=lambda key: key != MALIGNANT):
+        score, positive = asked[target].score, asked[target].positive
+        if not positive.any() or positive.all():
+            continue
+        words[target] = "malignant against benign" if target == MALIGNANT else f"{asked[target].name} against the rest"
         found = corners(rates(score, positive))
-        x, y = found["false_positives"] / (~positive).sum(), found["true_positives"] / positive.sum()
-        canvas.add(Line(thin([frame.place(*pair) for pair in zip(x, y, strict=True)]), ink, 1.8, series=target))
-        canvas.add(
-            Line([(frame.right - 178, frame.bottom - 30 + 16 * row), (frame.right - 162, frame.bottom - 30 + 16 * row)],
-                 ink, 2.4, series=target),
-            Label(frame.right - 156, frame.bottom - 30 + 16 * row, words[target], ink="ink", series=target),
-        )  # fmt: skip
-        table += [
-            {"target": target, "kind": "curve", "one_minus_specificity": a, "sensitivity": b, "threshold": t}
-            for a, b, t in zip(x, y, found["threshold"], strict=True)
+        curve = pd.DataFrame(
+            {
+                "target": target,
+                "kind": "curve",
+                "one_minus_specificity": found["false_positives"] / (~positive).sum(),
+                "sensitivity": found["true_positives"] / positive.sum(),
+                "threshold": found["threshold"],
+            }
+        )
+        points = [
+            {
+                "target": target,
+                "kind": f"{point['rule']} {point['level']:.2f}",
+                "one_minus_specificity": 1 - point["specificity"],
+                "sensitivity": point["sensitivity"],
+                "threshold": point["threshold"],
+            }
+            for point in marked
+            if point["target"] == target
         ]
-        for point in drawn_points(block):
-            if point["target"] == target:
-                _cross(canvas, frame, point, ink, target)
-                table.append(
-                    {
-                        "target": target, "kind": f"{point['rule']} {point['level']:.2f}",
-                        "one_minus_specificity": 1 - point["specificity"], "sensitivity": point["sensitivity"],
-                        "threshold": point["threshold"],
-                    }
-                )  # fmt: skip
-    return canvas, pd.DataFrame(table)
+        tables += [curve, pd.DataFrame(points)] if points else [curve]
+    if not tables:
+        return None
+    title = f"ROC curves{' with operating points chosen on other rows' if marked else ''}"
+    draw = partial(
+        _draw_points,
+        words,
+        {(point["target"], f"{point['rule']} {point['level']:.2f}"): point["ci95"] for point in marked},
+    )
+    return Figure("malignant_roc", title, pd.concat(tables, ignore_index=True), draw)
+
+
+def _draw_points(
+    words: Mapping[str, str], spans: Mapping[tuple[str, str], Mapping[str, Any]], ax: Axes, table: pd.DataFrame
+) -> None:
+    unit(ax, "1 - specificity", "sensitivity", diagonal=True)
+    for target, word in words.items():
+        part = table[table["target"] == target]
+        name = "accent" if target == MALIGNANT else "c4"
+        colour = ink(name)
+        curve = part[part["kind"] == "curve"]
+        (line,) = ax.plot(
+            curve["one_minus_specificity"], curve["sensitivity"], color=colour, linewidth=1.8, label=said(word)
+        )
+        mark(line, series=target)
+        for point in part[part["kind"] != "curve"].to_dict("records"):
+            x, y, span = point["one_minus_specificity"], point["sensitivity"], spans[(target, point["kind"])]
+            across, up = span.get("specificity"), span.get("sensitivity")
+            if across:
+                mark(ax.plot([1 - across[1], 1 - across[0]], [y, y], color=colour, linewidth=1.4)[0], series=target)
+            if up:
+                mark(ax.plot([x, x], up, color=colour, linewidth=1.4)[0], series=target)
+            tip = (
+                f"{point['kind']} asked of {target}: sensitivity {y:.3f}, specificity {1 - x:.3f} "
+                f"at threshold {point['threshold']:.4f}"
+            )
+            dot(ax, x, y, name, 9, series=target, tip=tip)
+    legend(ax, list(words), loc="lower right")
 
 
 def drawn_points(block: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the operating points that have a place on the curve."""
     points = block.get("operating_points") or []
     return [point for point in points if point["sensitivity"] is not None and point["specificity"] is not None]
-
-
-def _cross(canvas: Canvas, frame: Frame, point: Mapping[str, Any], ink: str, series: str) -> None:
-    x, y = 1 - point["specificity"], point["sensitivity"]
-    span = point["ci95"].get("specificity"), point["ci95"].get("sensitivity")
-    if span[0]:
-        canvas.add(Line([frame.place(1 - span[0][1], y), frame.place(1 - span[0][0], y)], ink, 1.4, series=series))
-    if span[1]:
-        canvas.add(Line([frame.place(x, span[1][0]), frame.place(x, span[1][1])], ink, 1.4, series=series))
-    tip = (
-        f"{point['rule']} {point['level']:.2f} asked of {series}: sensitivity {y:.3f}, "
-        f"specificity {point['specificity']:.3f} at threshold {point['threshold']:.4f}"
-    )
-    canvas.add(Dot(*frame.place(x, y), 4.5, ink, series=series, tip=tip))
-
-
-def _forest_row(
-    canvas: Canvas,
-    frame: Frame,
-    y: float,
-    value: str,
-    cell: Mapping[str, Any],
-    entry: Mapping[str, Any] | None,
-    *,
-    judged: bool,
-) -> None:
-    label = value if len(value) <= 17 else value[:16] + "."
-    canvas.add(
-        Label(12, y, label, ink="ink" if entry else "soft"),
-        Label(frame.left - 10, y, f"{cell['n']:,}", 10.5, anchor="end"),
-    )
-    if entry is None:
-        why = f"withheld (n < {MINIMUM_ROWS})" if cell["withheld"] else "too few cases"
-        canvas.add(Label(frame.right + 9, y, why, 10.5))
-        return
-    x = frame.x(entry["value"])
-    span = entry["ci95"]
-    text = f"{entry['value']:.3f}"
-    if span:
-        canvas.add(Line([(frame.x(span[0]), y), (frame.x(span[1]), y)], "accent", 1.6))
-        text += f"  {span[0]:.2f} to {span[1]:.2f}".replace("-0.00", "0.00")
-    gap, sure = entry["gap"], entry["gap_ci95"]
-    apart = bool(sure and (sure[0] > 0 or sure[1] < 0))
-    tip = f"{value}: {text}, n {cell['n']:,}, {cell['lesions']:,} lesions" + (
-        f", gap to the rest {gap:+.3f}" + (f" ({sure[0]:+.3f} to {sure[1]:+.3f})" if sure else "")
-        if gap is not None
-        else ""
-    )
-    canvas.add(
-        Dot(x, y, 4, "bad" if judged and apart and gap is not None and gap < 0 else "accent", tip=tip),
-        Label(frame.right + 9, y, text, 10.5, "ink"),
-    )
-
-
-def _short(code: str, small: bool) -> str:
-    limit = 4 if small else 7
-    return code if len(code) <= limit else code[: limit - 1] + "."

@@ -1,4 +1,4 @@
-"""Bands around precision-recall curves of rare classes: how far chance alone moves them."""
+"""What curves are made of: counts at every threshold, and how far chance alone moves the curve of a rare class."""
 
 from __future__ import annotations
 
@@ -7,13 +7,36 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from dermafuse.evaluation.predictions import FloatArray, Scored, check_groups
+from dermafuse.evaluation.predictions import BoolArray, FloatArray, Scored, check_groups
 from dermafuse.evaluation.resampling import resampled_weights
-from dermafuse.report.figures.canvas import Box
-from dermafuse.report.figures.plot import Frame
 
 _STEPS: Final = 50
 _REPLICATES: Final = 200
+
+
+def rates(score: FloatArray, positive: BoolArray) -> pd.DataFrame:
+    """Return counts at every distinct threshold, falling: ``threshold``, ``true_positives``, ``false_positives``.
+
+    The first row is the threshold above every score (nothing flagged).
+    """
+    order = np.argsort(-score, kind="stable")
+    sorted_scores = score[order]
+    last = np.append(np.flatnonzero(np.diff(sorted_scores)), len(score) - 1)  # the last row of each run of ties
+    hits = np.cumsum(positive[order])[last]
+    return pd.DataFrame(
+        {
+            "threshold": np.append(np.inf, sorted_scores[last]),
+            "true_positives": np.append(0, hits),
+            "false_positives": np.append(0, last + 1 - hits),
+        }
+    )
+
+
+def corners(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `rates` at which an ROC curve turns, and both ends: the curve stays the same."""
+    up, across = np.diff(table["true_positives"]), np.diff(table["false_positives"])
+    turns = up[1:] * across[:-1] != up[:-1] * across[1:]
+    return table[np.concatenate([[True], turns, [True]])] if len(table) > 2 else table
 
 
 def precision_band(rows: Scored, position: int) -> pd.DataFrame:
@@ -38,20 +61,3 @@ def precision_band(rows: Scored, position: int) -> pd.DataFrame:
                 found.append(hits[first] / flagged[first])
     low, high = np.quantile(np.array(found), (0.025, 0.975), axis=0)
     return pd.DataFrame({"recall": recall, "low": low, "high": high})
-
-
-def strips(frame: Frame, band: pd.DataFrame, ink: str, code: str) -> list[Box]:
-    """Return a band as upright strips, one a step of recall."""
-    starts = [0.0, *band["recall"].iloc[:-1]]
-    return [
-        Box(
-            frame.x(start),
-            frame.y(high),
-            frame.x(end) - frame.x(start),
-            frame.y(low) - frame.y(high),
-            ink,
-            0.11,
-            series=code,
-        )
-        for start, end, low, high in zip(starts, band["recall"], band["low"], band["high"], strict=True)
-    ]
