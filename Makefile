@@ -38,7 +38,7 @@ docs: $(READY)
 DATA ?= ../shared/ham10000
 RUNS ?= runs
 release: $(READY)
-	$(BIN)/dermafuse train --data $(DATA) --folds 5 --out $(RUNS)/standard $$(test ! -d $(RUNS)/standard || echo --resume)
+	$(BIN)/dermafuse train --data $(DATA) --folds 5 --out $(RUNS)/standard --resume
 	$(BIN)/dermafuse release $(RUNS)/standard --to pretrained/ham10000-lite1 --overwrite
 
 clean:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dermafuse.printable import for_terminal, raw
@@ -24,6 +24,32 @@ _SECONDS_BETWEEN_LINES: Final = 10.0
 _SECONDS_TO_JUDGE: Final = 3.0
 _SECONDS_OF_RATE: Final = 30.0
 _SECONDS_BETWEEN_LOOKS: Final = 0.5
+
+
+class Clock:
+    """Seconds of each part of a run: the parts of ``seconds`` add up to its ``total``."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Count the time since the last lap as time of ``part``."""
+        now = time.perf_counter()
+        self.add({part: now - self._last})
+        self._last = now
+
+    def skip(self) -> None:
+        """Count the time since the last lap to nothing: whoever spent it tells it (`add`)."""
+        self._last = time.perf_counter()
+
+    def add(self, parts: Mapping[str, float]) -> None:
+        """Count time of parts that was spent elsewhere: by members, folds, or an earlier session."""
+        own = {name: spent for name, spent in parts.items() if name != "total"}
+        self.seconds.pop("total", None)
+        for name, spent in own.items():
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
+        self.seconds["total"] = round(sum(self.seconds.values()), 3)
 
 
 class Reporter(Protocol):

@@ -1,13 +1,14 @@
-"""A RUN folder read back: the one place that knows what its files are called and how they are opened.
+"""A RUN folder, read back and written: the one place that knows what its files are called and how they are opened.
 
 No Keras: the configuration is a plain mapping, which training validates. Nothing here is unpickled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -18,7 +19,7 @@ from dermafuse.errors import DataError
 from dermafuse.evaluation.metrics import labels_of, reported_split
 from dermafuse.evaluation.prediction_rows import read_predictions, rows_of_table
 from dermafuse.evaluation.predictions import Scored
-from dermafuse.files import existing_folder
+from dermafuse.files import existing_folder, folder_atomic, sha256, write_atomic, write_json
 from dermafuse.labels import LabelSet
 
 CONFIG: Final = "config.toml"
@@ -110,6 +111,12 @@ class RunFolder:
         """
         return read_predictions(self.path / PREDICTIONS)
 
+    @property
+    def skipped(self) -> pd.DataFrame | None:
+        """``skipped.csv``: the rows that could not be used, ``image_id``, ``path``, ``reason``; ``None``: none was."""
+        file = self.path / SKIPPED
+        return pd.read_csv(file, dtype=str, keep_default_na=False) if file.is_file() else None
+
     @cached_property
     def rows(self) -> dict[str, Scored]:
         """The predictions as checked arrays, by split (``validation``, ``tuning``, ``test``), in the file's order.
@@ -190,6 +197,66 @@ class RunFolder:
         """Where the run says its data set was; ``None`` where it does not."""
         said = self.config.get("data") or (self.metrics.get("data") or {}).get("path")
         return None if said is None else str(said)
+
+
+class RunWriter:
+    """A RUN folder that is being written: its files first, ``metrics.json`` last.
+
+    Attributes:
+        path: the folder.
+        model: where the bundle belongs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = path / MODEL
+
+    def write(
+        self,
+        *,
+        config: str | None = None,
+        history: pd.DataFrame | None = None,
+        predictions: pd.DataFrame | None = None,
+        skipped: pd.DataFrame | None = None,
+    ) -> None:
+        """Write what is given; of a table without rows (nothing was skipped) no file is made.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
+        if config is not None:
+            write_atomic(self.path / CONFIG, config)
+        if history is not None:
+            write_atomic(self.path / HISTORY, history.to_csv(index=False))
+        if predictions is not None:
+            write_atomic(self.path / PREDICTIONS, predictions.to_csv(index=False, float_format="%.7g"))
+        if skipped is not None and len(skipped):
+            write_atomic(self.path / SKIPPED, skipped.to_csv(index=False))
+
+    def hashes(self) -> dict[str, str]:
+        """Return name -> SHA-256 of the files that were written: ``files`` of ``metrics.json``."""
+        names = (CONFIG, HISTORY, PREDICTIONS, SKIPPED)
+        return {name: sha256(self.path / name) for name in names if (self.path / name).exists()}
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``: a folder that holds it is finished.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+            ValueError: NaN or infinity, which are not JSON.
+        """
+        write_json(self.path / METRICS, metrics)
+
+
+@contextlib.contextmanager
+def begin(out: Path, *, overwrite: bool = False) -> Iterator[RunWriter]:
+    """Begin a RUN: it appears at ``out``, whole, when the block ends without an error (`files.folder_atomic`).
+
+    Raises:
+        OutputError: ``out`` may not be replaced, or the disk takes no more.
+    """
+    with folder_atomic(out, overwrite=overwrite) as folder:
+        yield RunWriter(folder)
 
 
 def find_run(path: Path) -> Path | None:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from dermafuse.cli import main
+from dermafuse.data.readers import read as reading
 from dermafuse.errors import DermafuseError, WeightsError
 from dermafuse.progress import Silent
 from dermafuse.runtime.bundle.folder import read_bundle
@@ -23,6 +24,7 @@ from dermafuse.training import start
 from dermafuse.training.config import resolve
 from dermafuse.training.demo import run_demo
 from dermafuse.training.partition import front_path, plan_network
+from report_reading import wrong_numbers
 from tiny_run import FAST
 
 
@@ -70,6 +72,21 @@ def test_synthetic_data_and_random_weights_are_announced_wherever_the_numbers_ap
     for text in (printed.out, printed.err, (run / "metrics.json").read_text(), (run / "model/README.md").read_text()):
         assert "SYNTHETIC DATA" in text
         assert "RANDOM WEIGHTS" in text
+    metrics = metrics_of(tmp_path / "again")
+    codes = ["synthetic_data", "random_weights", "early_stopping_on_validation"]
+    assert metrics["announcement_codes"] == codes
+    assert len(metrics["announcements"]) == len(codes)  # type: ignore[arg-type]
+    assert f"{metrics['seconds']['total']:.1f} s in all" in printed.out  # type: ignore[index]
+
+
+def test_the_seconds_of_a_run_are_those_of_its_parts_and_the_report_shows_the_same(run: Path) -> None:
+    seconds = metrics_of(run)["seconds"]
+    assert isinstance(seconds, dict)
+    parts = {name: spent for name, spent in seconds.items() if name != "total"}
+    assert parts.keys() >= {"read", "extract", "train", "evaluate", "write", "verify", "report"}
+    assert seconds["total"] == pytest.approx(sum(parts.values()), abs=0.01)
+    assert parts["report"] > 0
+    assert wrong_numbers((run / "report.html").read_text(), run)[0] == []
 
 
 def test_config_toml_repeats_the_run(run: Path, tmp_path: Path) -> None:
@@ -229,6 +246,27 @@ def test_data_without_metadata_trains_on_images_alone(synthetic: Path, tmp_path:
     assert any("NO METADATA" in text for text in metrics_of(tmp_path / "out")["announcements"])  # type: ignore[union-attr]
 
 
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return a list that grows by one whenever a data set is read."""
+    read: list[Path] = []
+    scanned = reading.scan
+
+    def scan(root: Path) -> object:
+        read.append(root)
+        return scanned(root)
+
+    monkeypatch.setattr(reading, "scan", scan)
+    return read
+
+
+def test_a_run_reads_its_data_once_audits_and_report_included(
+    synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = count_reads(monkeypatch)
+    assert train(synthetic, tmp_path / "out", "--audit-metadata", "--epochs", "1") == 0
+    assert len(read) == 1
+
+
 def test_a_killed_run_is_refused_then_resumed_to_the_same_result(
     synthetic: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,8 +293,16 @@ def test_fine_tuning_from_a_cut_trains_the_tail_and_reports_its_parameters(synth
     assert network["parameters"]["total"] > network["parameters"]["trainable"] > 600_000
 
 
-def test_cross_validation_predicts_every_image_once(synthetic: Path, tmp_path: Path) -> None:
-    assert train(synthetic, tmp_path / "cv", "--folds", "2", "--split", "lesion", "--epochs", "1") == 0
+def test_cross_validation_predicts_every_image_once_and_a_script_that_resumes_it_may_start_it(
+    synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = count_reads(monkeypatch)
+    again = (synthetic, tmp_path / "cv", "--folds", "2", "--split", "lesion", "--epochs", "1", "--resume")
+    assert train(*again) == 0
+    assert "nothing to resume, starting" in " ".join(capsys.readouterr().err.split())
+    assert len(read) == 1  # by the checks before it, the folds, and the report
+    assert train(*again) == 0
+    assert "finished already" in " ".join(capsys.readouterr().err.split())
     table = pd.read_csv(tmp_path / "cv/predictions.csv")
     assert table["image_id"].is_unique
     assert len(table) == len(pd.read_csv(synthetic / "HAM10000_metadata.csv"))
@@ -311,6 +357,7 @@ UNREADABLE = """
 import sys
 import dermafuse.training.start as start
 from dermafuse.cli import main
+from dermafuse.data.readers import read as reading
 def never(*_, **__):
     raise AssertionError("the data were read, or TensorFlow was loaded, before the refusal")
 start.read_training_data = start.load_tensorflow = never

@@ -11,6 +11,7 @@ import pytest
 
 import dermafuse
 from dermafuse.cli import main
+from dermafuse.data.readers import read as reading
 from dermafuse.data.readers.read import read_dataset
 from dermafuse.errors import DataError
 from dermafuse.evaluation.predictions import Scored
@@ -20,6 +21,7 @@ from dermafuse.runtime.bundle.evaluation import trained_on
 from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.training.config import resolve
 from dermafuse.training.ensemble import averaged, train_ensemble
+from report_reading import wrong_numbers
 
 FAST = [
     "--recipe", "best", "--weights", "random", "--epochs", "2", "--unfreeze-from", "none",
@@ -33,7 +35,12 @@ CODES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 @pytest.fixture(scope="module")
 def run(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("ensemble") / "run"
-    assert main(["train", "--data", str(synthetic), "--out", str(out), *FAST]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        read: list[Path] = []
+        scanned = reading.scan
+        patch.setattr(reading, "scan", lambda root: read.append(root) or scanned(root))
+        assert main(["train", "--data", str(synthetic), "--out", str(out), *FAST, "--set", "report=true"]) == 0
+        assert len(read) == 1
     return out
 
 
@@ -54,6 +61,11 @@ def test_the_bundle_says_how_it_was_judged_and_that_what_one_member_held_out_the
     assert evaluation["validation"] == metrics["validation"]
     assert len(evaluation["members"]) == 4
     table = pd.read_csv(run / "predictions.csv")
+    parts = {name: spent for name, spent in metrics["seconds"].items() if name != "total"}
+    assert parts.keys() >= {"read", "extract", "train", "evaluate", "write", "verify", "report"}
+    assert metrics["seconds"]["total"] == pytest.approx(sum(parts.values()), abs=0.01)
+    assert metrics["seconds"]["total"] > sum(member["seconds"] for member in metrics["members"])
+    assert wrong_numbers((run / "report.html").read_text(), run)[0] == []
     counts = {role: len(part.lesions) for role, part in trained_on(evaluation).items()}
     assert counts == {
         role: table.loc[table["split"] == split, "lesion_id"].nunique()

@@ -49,6 +49,16 @@ def test_where_nothing_was_started_there_is_nothing_to_resume(tmp_path: Path) ->
         resumed(tmp_path / "empty", {})
 
 
+def test_a_script_that_resumes_starts_where_nothing_is_there_yet_and_takes_nothing_elses_place(tmp_path: Path) -> None:
+    assert resumed(tmp_path / "NEW", {"data": "/data"}) is None
+    (tmp_path / "empty").mkdir()
+    assert resumed(tmp_path / "empty", {"data": "/data"}) is None
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "beach.jpg").touch()
+    with pytest.raises(OutputError, match="holds no run"):
+        resumed(tmp_path / "holiday", {"data": "/data"})
+
+
 def test_a_run_killed_before_it_wrote_its_settings_takes_those_named_now(tmp_path: Path) -> None:
     (tmp_path / "RUN" / "checkpoints").mkdir(parents=True)
     assert resumed(tmp_path / "RUN", {}) is None

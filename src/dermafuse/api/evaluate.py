@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 import dermafuse
+from dermafuse.announcements import Announcement, announced, both_lists
 from dermafuse.data.readers.read import read_dataset
 from dermafuse.data.records import Records
 from dermafuse.errors import DataError, DermafuseError, OutputError, examples
@@ -20,11 +20,11 @@ from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.overlap import find_overlap
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.unseen import measure_unseen
-from dermafuse.files import check_output_folder, folder_atomic, sha256, write_atomic, write_json
+from dermafuse.files import check_output_folder
 from dermafuse.labels import LabelSet
-from dermafuse.progress import Reporter, Silent
+from dermafuse.progress import Clock, Reporter, Silent
 from dermafuse.report.page import Sources, write_report
-from dermafuse.runs import METRICS, PREDICTIONS, SKIPPED, find_run
+from dermafuse.runs import begin, find_run
 from dermafuse.runtime.batch.unknown_words import UnknownWords
 from dermafuse.runtime.bundle.files import find_bundle
 from dermafuse.runtime.bundle.folder import Bundle, read_bundle
@@ -74,7 +74,7 @@ def evaluate_bundle(
         OutputError: ``out`` exists, holds the model or the data, or cannot be written to.
     """
     report = report or Silent()
-    started = time.perf_counter()
+    clock = Clock()
     find_bundle(run_or_bundle)
     check_output_folder(out, overwrite=overwrite)
     _refuse_inputs(out, run_or_bundle, data)
@@ -83,13 +83,13 @@ def evaluate_bundle(
     for note in records.notes:
         report.say(note)
     _check_classes(records, bundle)
-    read = time.perf_counter()
+    clock.lap("read")
     predictor = Predictor(bundle, precision=precision, mode="throughput")
     found = _predict(predictor, records, views, report)
     for text in found.unknown.sentences():
         report.say(text)
     _refuse_too_many_bad(found.skipped, len(records) + len(records.skipped), max_bad)
-    predicted = time.perf_counter()
+    clock.lap("predict")
 
     used = records.subset(found.positions)
     labels = _labels(bundle, records, report)
@@ -98,7 +98,7 @@ def evaluate_bundle(
     metrics: dict[str, Any] = {
         "dermafuse": dermafuse.__version__,
         "research_use_only": True,
-        "announcements": _announcements(bundle, used, predictor, found),
+        **both_lists(_announcements(bundle, used, predictor, found)),
         "model": {
             "path": str(run_or_bundle),
             "digest": bundle.digest,
@@ -132,19 +132,14 @@ def evaluate_bundle(
     for text in metrics["announcements"]:
         report.warn(text)
     metrics["environment"] = versions(_PACKAGES)
-    judged = time.perf_counter()
-    with folder_atomic(out, overwrite=overwrite) as folder:
-        _write_tables(folder, found, overlap.roles() if overlap.known else None)
-        metrics["files"] = {name: sha256(folder / name) for name in (PREDICTIONS, SKIPPED) if (folder / name).exists()}
-        metrics["seconds"] = {
-            "read": round(read - started, 3),
-            "predict": round(predicted - read, 3),
-            "evaluate": round(judged - predicted, 3),
-        }
+    clock.lap("evaluate")
+    with begin(out, overwrite=overwrite) as run:
+        table = found.table.assign(role=overlap.roles()) if overlap.known else found.table
+        run.write(predictions=table, skipped=found.skipped)
+        metrics |= {"files": run.hashes(), "seconds": clock.seconds}
         sources = Sources(used, {0: predictor})
-        write_report(folder, metrics, rows, sources, title=out.absolute().name, report=report)
-        # Last: a folder with metrics.json is a finished evaluation. NaN is refused.
-        write_json(folder / METRICS, metrics)
+        write_report(run.path, metrics, rows, sources, title=out.absolute().name, report=report, lap=clock.lap)
+        run.finish(metrics)
     return metrics
 
 
@@ -195,25 +190,26 @@ def _predict(predictor: Predictor, records: Records, views: Views, report: Repor
     return _Found(result, positions, predictions, skipped, unknown)
 
 
-def _announcements(bundle: Bundle, records: Records, predictor: Predictor, found: _Found) -> list[str]:
-    """Return what must be said wherever these numbers appear."""
-    said = []
-    inherited = bundle.info.get("announcements")
-    for text in inherited if isinstance(inherited, list) else []:
-        if str(text).startswith(("SYNTHETIC", "RANDOM")):
-            said.append(f"Model {text}")
+def _announcements(bundle: Bundle, records: Records, predictor: Predictor, found: _Found) -> Iterator[Announcement]:
+    """Yield what must be said wherever these numbers appear."""
+    for said in announced(bundle.info):
+        if said.code in ("synthetic_data", "random_weights"):
+            yield said.of_model()
     if records.synthetic:
-        said.append("SYNTHETIC DATA: these numbers say nothing about real skin lesions.")
+        yield Announcement.fixed("synthetic_data")
     absent = [name for name in predictor.fields if name not in records.table or not records.table[name].notna().any()]
     if predictor.fields and len(absent) == len(predictor.fields):
-        said.append("NO METADATA in this data set: the model, made to use metadata, sees the image alone.")
+        text = "NO METADATA in this data set: the model, made to use metadata, sees the image alone."
+        yield Announcement("no_metadata", text)
     elif absent:
-        said.append(f"NO VALUES of {', '.join(absent)} in this data set: the model takes them as unknown.")
+        text = f"NO VALUES of {', '.join(absent)} in this data set: the model takes them as unknown."
+        yield Announcement("no_values", text)
     for name, words in found.unknown.counts.items():
-        said.append(f"Values of {name} that the model never saw in {words.total():,} rows: taken as unknown.")
+        text = f"Values of {name} that the model never saw in {words.total():,} rows: taken as unknown."
+        yield Announcement("unknown_words", text)
     if not records.has_lesions:
-        said.append("LESIONS UNKNOWN: every image counts as independent, so the intervals may be too narrow.")
-    return said
+        text = "LESIONS UNKNOWN: every image counts as independent, so the intervals may be too narrow."
+        yield Announcement("lesions_unknown", text)
 
 
 def _describe(path: Path, records: Records, found: _Found) -> dict[str, Any]:
@@ -230,15 +226,6 @@ def _describe(path: Path, records: Records, found: _Found) -> dict[str, Any]:
         "test": len(records),
         "skipped": len(found.skipped),
     }
-
-
-def _write_tables(folder: Path, found: _Found, roles: Sequence[str] | None) -> None:
-    """Write the predictions, with the role of each image for the model where that is known, and the skipped rows."""
-    table = found.table if roles is None else found.table.assign(role=roles)
-    # float64 numbers that were rounded to seven digits are written with these digits.
-    write_atomic(folder / PREDICTIONS, table.to_csv(index=False))
-    if len(found.skipped):
-        write_atomic(folder / SKIPPED, found.skipped.to_csv(index=False))
 
 
 def _check_classes(records: Records, bundle: Bundle) -> None:

@@ -35,7 +35,7 @@ def train(
         recipe: ``standard`` (the default), ``seed``, ... (``dermafuse train --help`` lists them).
         folds: cross-validate: so many runs in ``out/fold-1`` ...
         audits: measure what leakage, or what metadata, adds with further trainings.
-        resume: continue the unfinished run in ``out``.
+        resume: continue the unfinished run in ``out``, or start one where there is none.
         overwrite: replace the run in ``out``.
         track: also hand the finished run to ``tensorboard``, ``mlflow`` or a folder (`dermafuse.training.trackers`).
         progress: ``True``: told on stderr; ``False``: to ``logging`` alone; or a reporter of your own.

@@ -55,7 +55,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--track", metavar="tensorboard|mlflow|DIR", help="also hand the finished run to a tracker on this machine"
     )
-    verb.add_argument("--resume", action="store_true", help="continue the unfinished run in RUN, with its own settings")
+    verb.add_argument("--resume", action="store_true", help="continue the unfinished run in RUN, or start it")
     verb.add_argument("--overwrite", action="store_true", help="replace RUN")
     verb.add_argument("--json", action="store_true", help="print the metrics as JSON instead of tables")
     verb.set_defaults(handler=run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from dermafuse.announcements import announced
 from dermafuse.checks.findings import SEVERITIES
 from dermafuse.evaluation.enough import left_out
 from dermafuse.evaluation.metric_table import shown, subgroup_metrics
@@ -27,6 +28,8 @@ _FEW: Final = 30
 _WORSE: Final = 0.002
 #: Gaps between subgroups smaller than this are not reported however sure they are.
 _GAP: Final = 0.05
+#: Code of an announcement that makes every number unreal -> title of the finding.
+_UNREAL: Final = {"synthetic_data": "Synthetic data", "random_weights": "Random weights"}
 
 
 def model_findings(metrics: Mapping[str, Any], split: str) -> list[Found]:
@@ -117,13 +120,11 @@ def _leakage(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[F
 
 
 def _announced(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
-    for text in metrics.get("announcements") or []:
-        head = text.split(":")[0].removeprefix("Model ")
-        if head in ("SYNTHETIC DATA", "RANDOM WEIGHTS"):
-            yield _finding(
-                "DM004", "error", head.capitalize(), text, "Do not report these numbers as those of a model."
-            )
-        elif "Early stopping looked at the validation rows" in text:
+    for said in announced(metrics):
+        title = _UNREAL.get(said.code.removeprefix("model_"))
+        if title is not None:
+            yield _finding("DM004", "error", title, said.text, "Do not report these numbers as those of a model.")
+        elif said.code == "early_stopping_on_validation":
             yield _finding(
                 "DM005", "warning", "The reported rows chose the epoch",
                 "Early stopping looked at the validation rows, so the numbers on them are slightly optimistic.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dermafuse.announcements import Announcement, announced, both_lists
 from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.predictions import Scored
 
@@ -19,7 +20,8 @@ def measure_unseen(metrics: dict[str, Any], unseen: Scored, seed: int) -> None:
         parts.append(f"{overlap['trained_lesion_images']:,} ({overlap['share']:.1%}) show lesions it learned from")
     if overlap["chose_images"]:
         parts.append(f"{overlap['chose_images']:,} show lesions that chose its epoch, temperature or decision")
-    head = "TRAINED ON" if overlap["trained_lesion_images"] else "CHOSEN BY"
+    learned = bool(overlap["trained_lesion_images"])
+    head = "TRAINED ON" if learned else "CHOSEN BY"
     if len(unseen) >= LEAST and len(set(unseen.true.tolist())) > 1:
         metrics["test_unseen"] = {**measure(unseen, seed=seed), "lesions": unseen.lesions}
         advice = f"only the {len(unseen):,} unseen images say how it does on new patients."
@@ -28,4 +30,5 @@ def measure_unseen(metrics: dict[str, Any], unseen: Scored, seed: int) -> None:
         advice = f"{few if len(unseen) else 'none is unseen'}: these numbers say little about new patients."
         metrics["test"]["notes"] = {"unseen": f"{advice[0].upper()}{advice[1:]}"}
     text = f"{head}: of {total:,} images {' and '.join(parts)}; {advice}"
-    metrics["announcements"] = [text, *metrics["announcements"]]
+    said = Announcement("trained_on_test_images" if learned else "chosen_by_test_images", text)
+    metrics |= both_lists([said, *announced(metrics)])

@@ -6,7 +6,7 @@ The page loads nothing: fonts are the system's, drawings inline, pictures embedd
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -116,14 +116,19 @@ def write_report(
     *,
     title: str,
     report: Reporter,
+    lap: Callable[[str], None] = lambda part: None,
 ) -> Path:
-    """Write the page and the figures of enriched metrics into ``folder``; return the path of the page."""
+    """Write the page and the figures of enriched metrics into ``folder``; return the path of the page.
+
+    ``lap`` is told "report" before the page is put together, so that the page says how long all of it took.
+    """
     own = rows[reported_split(metrics)]
     found = None
     if sources.records is not None:
         found = make_gallery(own, match_records(own, sources.records), sources.bundles, report)
     figures = make_figures(metrics, rows, sources.histories)
     write_figures(folder / FIGURES, figures)
+    lap("report")
     write_atomic(folder / PAGE, render(metrics, own, figures, found, sources, title))
     return folder / PAGE
 

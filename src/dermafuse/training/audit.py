@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.data.splits import Split, leakage
 from dermafuse.errors import DataError
@@ -56,7 +54,7 @@ class _Audited:
         return chosen_of(block_of(self.scored), "summary")
 
 
-def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
+def audit_leakage(records: Records, config: TrainConfig, report: Reporter) -> dict[str, Any]:
     """Train the recipe with and without leakage and return the difference.
 
     Two measurements, because each answers a different question:
@@ -74,7 +72,6 @@ def audit_leakage(config: TrainConfig, report: Reporter) -> dict[str, Any]:
     Raises:
         DataError: the data do not name their lesions.
     """
-    records = read_training_data(Path(config.data))
     if not records.has_lesions:
         raise DataError(f"{config.data} does not name its lesions, so leakage cannot be measured.")
     by_image, by_lesion = (draw_split(records, config.model_copy(update={"split": by})) for by in ("image", "lesion"))
@@ -123,7 +120,7 @@ def equal_training_sets(records: Records, split: Split, seed: int) -> tuple[Spli
     return Split(leaky, split.validation), Split(others, split.validation)
 
 
-def audit_metadata(config: TrainConfig, report: Reporter) -> dict[str, Any]:
+def audit_metadata(records: Records, config: TrainConfig, report: Reporter) -> dict[str, Any]:
     """Train image-only, metadata-only and fused models on one split; return what metadata adds.
 
     Returns:
@@ -133,7 +130,6 @@ def audit_metadata(config: TrainConfig, report: Reporter) -> dict[str, Any]:
     Raises:
         DataError: the data set has no metadata.
     """
-    records = read_training_data(Path(config.data))
     if not records.has_metadata:
         raise DataError(f"{config.data} has no metadata, so there is nothing to compare.")
     split = choose_split(records, config, None)
@@ -173,7 +169,7 @@ def _train(records: Records, config: TrainConfig, split: Split, report: Reporter
 
 
 #: Name -> the audit.
-AUDITS: Final[Mapping[str, Callable[[TrainConfig, Reporter], dict[str, Any]]]] = {
+AUDITS: Final[Mapping[str, Callable[[Records, TrainConfig, Reporter], dict[str, Any]]]] = {
     "leakage": audit_leakage,
     "metadata": audit_metadata,
 }

@@ -33,19 +33,20 @@ def resumed(out: Path, asked: Mapping[str, Any]) -> TrainConfig | None:
         asked: settings that were named now. They must be those of the run; only ``data`` may lie elsewhere.
 
     Returns:
-        ``None`` where the run was stopped before it had written its settings.
+        ``None`` where the run was stopped before it had written its settings, or where nothing is there yet and
+        ``data`` were named: what is asked then starts, so that a script may be run again as it is.
 
     Raises:
-        OutputError: nothing was started there.
+        OutputError: nothing was started there, and no ``data`` were named to start with; or other things are there.
         ConfigError: a setting was named that is not the run's.
     """
     settings = _settings(out)
     if settings is None:
-        if (out / CHECKPOINTS).is_dir():
+        if (out / CHECKPOINTS).is_dir() or (asked.get("data") and is_free(out)):
             return None
         state = "holds no run" if out.exists() else "does not exist"
         raise OutputError(
-            f"{out} {state}, so there is nothing to resume; leave out --resume to start one, or check --out."
+            f"{out} {state}, so there is nothing to resume; name --data to start one, or check --out."
             f"{nearest_path(out)}"
         )
     config = validated(read_toml(settings))
@@ -58,6 +59,11 @@ def resumed(out: Path, asked: Mapping[str, Any]) -> TrainConfig | None:
                 "start again with --overwrite."
             )
     return config.model_copy(update={"data": named.data})
+
+
+def is_free(out: Path) -> bool:
+    """Return whether nothing is at ``out``, or an empty folder."""
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
 
 
 def resumed_audits(out: Path) -> tuple[str, ...]:

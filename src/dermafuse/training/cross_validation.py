@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from dermafuse import __version__
+from dermafuse.announcements import announced, both_lists
 from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError
@@ -19,12 +20,11 @@ from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.metric_table import shown
 from dermafuse.evaluation.metrics import labels_of
 from dermafuse.evaluation.prediction_rows import rows_of_table
-from dermafuse.files import write_atomic, write_json
-from dermafuse.progress import Reporter
-from dermafuse.report.page import make_report
-from dermafuse.runs import METRICS, PREDICTIONS, RunFolder, read_metrics
+from dermafuse.progress import Clock, Reporter
+from dermafuse.report.page import Sources, write_report
+from dermafuse.runs import METRICS, MODEL, RunFolder, RunWriter, read_metrics
 from dermafuse.training.claim import check_output, recorded
-from dermafuse.training.config import TrainConfig
+from dermafuse.training.config import TrainConfig, plain_settings
 from dermafuse.training.ensemble import train_ensemble
 from dermafuse.training.experiment import train_run
 
@@ -43,22 +43,32 @@ def cross_validate(
     """
     if config.folds < 2:
         raise ConfigError(f"--folds {config.folds} cannot cross-validate; use 2 or more (0: a single 80/20 split).")
+    clock = Clock()
     unfinished = check_output(out, resume=resume, overwrite=overwrite)
     if out.exists() and not (unfinished and resume):
         shutil.rmtree(out)
     records = read_training_data(Path(config.data)) if records is None else records
+    clock.lap("read")
     with recorded(out, config):
         folders = _train_folds(config, out, records, report)
+    clock.skip()  # the folds have counted their own time
     tables = [_validation_rows(folder).assign(fold=fold) for fold, folder in enumerate(folders, start=1)]
     table = pd.concat(tables).sort_values("image_id")
     metrics = joint_metrics(folders, table, config)
     rows = rows_of_table(table, labels_of(metrics))
     metrics = enriched(metrics, rows, records, seed=config.seed)
-    write_atomic(out / PREDICTIONS, table.to_csv(index=False, float_format="%.7g"))
-    # Last: a folder with metrics.json is a finished cross-validation.
-    write_json(out / METRICS, metrics)
+    clock.add(metrics["seconds"])
+    clock.lap("evaluate")
+    run = RunWriter(out)  # in its place: the folds are there
+    run.write(predictions=table)
+    metrics |= {"files": run.hashes(), "seconds": clock.seconds}
     if config.report:
-        make_report(out, data=Path(config.data), report=report)
+        parts = dict(enumerate(folders, start=1))
+        bundles = {number: folder / MODEL for number, folder in parts.items()}
+        histories = {f"fold {number}": RunFolder.open(folder).histories[""] for number, folder in parts.items()}
+        sources = Sources(records, bundles, histories, plain_settings(config))
+        write_report(out, metrics, rows, sources, title=out.resolve().name, report=report, lap=clock.lap)
+    run.finish(metrics)
     return metrics
 
 
@@ -85,7 +95,7 @@ def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainCo
     return {
         "dermafuse": __version__,
         "research_use_only": True,
-        "announcements": parts[0]["announcements"],
+        **both_lists(announced(parts[0])),
         "recipe": config.recipe,
         "data": parts[0]["data"],
         "labels": classes.to_json(),

@@ -8,8 +8,6 @@ many rows: they choose the decision offsets and the prediction sets. Members are
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermafuse import __version__
+from dermafuse.announcements import announced, both_lists
 from dermafuse.checks.run import check_data
 from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
@@ -31,18 +30,18 @@ from dermafuse.evaluation.derived_metrics import enriched
 from dermafuse.evaluation.fit_uncertainty import Measured, fit_sets, too_few_for_sets
 from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.metric_table import chosen_of
-from dermafuse.evaluation.prediction_rows import read_rows, rows_of_table
+from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.evaluation.predictions import Scored
-from dermafuse.files import folder_atomic, write_json
 from dermafuse.labels import LabelSet
-from dermafuse.progress import Reporter, Silent
+from dermafuse.progress import Clock, Reporter, Silent
 from dermafuse.report.model_card import model_card
-from dermafuse.report.page import make_report
-from dermafuse.runs import CONFIG, HISTORY, METRICS, PREDICTIONS, SKIPPED, read_metrics
+from dermafuse.report.page import Sources, write_report
+from dermafuse.runs import METRICS, RunFolder, begin
 from dermafuse.runtime.bundle.evaluation import evaluation_json
-from dermafuse.runtime.bundle.folder import Bundle, BundleContent, read_bundle, write_bundle
+from dermafuse.runtime.bundle.folder import Bundle, read_bundle, write_bundle
+from dermafuse.runtime.bundle.schema import PredictionSets
 from dermafuse.training.claim import recorded
-from dermafuse.training.config import TrainConfig, to_toml
+from dermafuse.training.config import TrainConfig, plain_settings, to_toml
 from dermafuse.training.decision_rule import decide, fit_offsets
 from dermafuse.training.environment import environment
 from dermafuse.training.experiment import TrainedRun, claim_output, train_run
@@ -50,18 +49,20 @@ from dermafuse.training.first_look import choose_split
 from dermafuse.training.prepare import fit_encoder
 from dermafuse.training.publish_check import check_published
 from dermafuse.training.recipes import against_imbalance
+from dermafuse.training.run_folder import combined
 from dermafuse.training.train_once import Division
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """A finished member: its backbone, its metrics and bundle, and its predictions by split."""
+    """A finished member: its backbone, its metrics and bundle, its predictions by split, and what its RUN lists."""
 
     backbone: str
     metrics: Mapping[str, Any]
     bundle: Bundle
     rows: Mapping[str, Scored]
     history: pd.DataFrame
+    skipped: pd.DataFrame | None
 
 
 def train_ensemble(
@@ -89,17 +90,70 @@ def train_ensemble(
         DermafuseError: unusable data, settings or output folder.
     """
     report = report or Silent()
-    started = time.perf_counter()
+    clock = Clock()
     checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
     records = read_training_data(Path(config.data)) if records is None else records
     split = choose_split(records, config, fold)
+    clock.lap("read")
     with recorded(checkpoints, config):
         trained = _train_members(records, split, config, checkpoints / "members", report)
-    classes = records.labels
-    held_out = averaged([member.rows["tuning"] for member in trained], classes)
-    validation = averaged([member.rows["validation"] for member in trained], classes)
-    train = records.subset(split.train)
-    counts = train.table["label"].value_counts().reindex(list(classes.codes), fill_value=0).to_numpy(float)
+    clock.skip()  # the members have counted their own time, those of an earlier session too
+    for member in trained:
+        clock.add(member.metrics["seconds"])
+    judged = _judge(trained, records, split, config)
+    if judged.missing:
+        report.warn(enough.left_out(judged.missing))
+    table = pd.concat([_table(judged.held_out, "tuning"), _table(judged.validation, "validation")], ignore_index=True)
+    checked = check_data(records, split=split, report=report, against_imbalance=against_imbalance(config.model_dump()))
+    rows = rows_of_table(table, records.labels)
+    metrics = {**_metrics(config, records, split, trained, judged), **checked.to_dict()}
+    metrics = enriched(metrics, rows, records, seed=config.seed)
+    clock.lap("evaluate")
+    with begin(out, overwrite=True) as run:
+        history = pd.concat([member.history.assign(member=number) for number, member in enumerate(trained, start=1)])
+        run.write(config=to_toml(config), history=history, predictions=table, skipped=trained[0].skipped)
+        # What one member holds out, the others learned from.
+        sides = {"train": records.subset(split.train), "validation": records.subset(split.validation)}
+        card = model_card(metrics, config.model_dump())
+        content = combined([member.bundle for member in trained], judged.offsets, judged.sets, card)
+        content = replace(content, evaluation_json=evaluation_json(metrics, sides))
+        write_bundle(run.model, content, half_weights=True)
+        clock.lap("write")
+        place = pd.Index(records.table["image_id"]).get_indexer(pd.Index(judged.validation.image_id))
+        published = check_published(
+            run.model,
+            records.subset(place),
+            judged.validation.probabilities,
+            trained[0].metrics["network"]["precision"],
+        )
+        metrics |= {"published": published.block, "files": run.hashes(), "seconds": clock.seconds}
+        clock.lap("verify")
+        if config.report:
+            sources = Sources(records, {0: published.predictor}, {"": history}, plain_settings(config))
+            write_report(run.path, metrics, rows, sources, title=out.resolve().name, report=report, lap=clock.lap)
+        run.finish(metrics)
+    return TrainedRun(out, metrics, trained[0].metrics["network"]["parameters"])
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """The averaged answers of all members, what was fitted on the held-out ones, and what could not be, with why."""
+
+    held_out: Scored
+    validation: Scored
+    block: dict[str, Any]
+    offsets: NDArray[np.float64] | None
+    sets: PredictionSets | None
+    missing: dict[str, str]
+
+
+def _judge(trained: Sequence[_Trained], records: Records, split: Split, config: TrainConfig) -> _Judged:
+    """Average, fit decision rule and prediction sets on the out-of-fold answers, and measure the validation rows."""
+    held_out, validation = (
+        averaged([member.rows[name] for member in trained], records.labels) for name in ("tuning", "validation")
+    )
+    labels = records.table["label"].iloc[split.train]
+    counts = labels.value_counts().reindex(list(records.classes), fill_value=0).to_numpy(float)
     missing: dict[str, str] = {}
     offsets = None
     if config.decision == "prior":
@@ -108,67 +162,44 @@ def train_ensemble(
             offsets = fit_offsets(held_out.probabilities, counts / counts.sum())
         else:
             missing["decision rule"] = why
-    held_out, validation = (_decided(rows, offsets) for rows in (held_out, validation))
+    held_out, validation = (
+        replace(rows, predicted=decide(rows.probabilities, offsets)) for rows in (held_out, validation)
+    )
     block = measure(validation, seed=config.seed)
-    tuned, judged = (_measured(rows, records) for rows in (held_out, validation))
-    sets, coverage = fit_sets(tuned, judged, alpha=1.0 - config.coverage) if config.uncertainty else (None, None)
+    tuned, reported = (_measured(rows, records) for rows in (held_out, validation))
+    sets, coverage = fit_sets(tuned, reported, alpha=1.0 - config.coverage) if config.uncertainty else (None, None)
     if coverage is not None:
         block["prediction_sets"] = coverage
     elif config.uncertainty:
         missing["prediction sets"] = too_few_for_sets(1.0 - config.coverage, records.group)
-    if missing:
-        report.warn(enough.left_out(missing))
-    table = pd.concat([_table(held_out, "tuning"), _table(validation, "validation")], ignore_index=True)
+    return _Judged(held_out, validation, block, offsets, sets, missing)
+
+
+def _metrics(
+    config: TrainConfig, records: Records, split: Split, trained: Sequence[_Trained], judged: _Judged
+) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of the whole, before anything is derived from its predictions."""
     first = trained[0].metrics
-    metrics: dict[str, Any] = {
-        **{name: first[name] for name in ("announcements", "recipe", "data")},
+    return {
+        **both_lists(announced(first)),
+        "recipe": first["recipe"],
+        "data": {**first["data"], "train": len(split.train), "tuning": len(judged.held_out)},
         "dermafuse": __version__,
         "research_use_only": True,
-        "labels": classes.to_json(),
-        "validation": block,
+        "labels": records.labels.to_json(),
+        "validation": judged.block,
         "leakage": leakage(records, split).to_dict(),
         "training": {
             **{name: first["training"][name] for name in ("early_stopping_rows", "monitor")},
             "temperature": 1.0,
             "prior_shift": None,
-            "decision_offsets": None if offsets is None else offsets.tolist(),
-            "not_fitted": missing,
+            "decision_offsets": None if judged.offsets is None else judged.offsets.tolist(),
+            "not_fitted": judged.missing,
         },
         "network": {**first["network"], "backbone": " + ".join(config.members)},
         "members": [_described(member) for member in trained],
         "environment": environment(),
-        "seconds": {
-            part: round(sum(member.metrics["seconds"][part] for member in trained), 3) for part in ("extract", "train")
-        },
-        **check_data(
-            records, split=split, report=report, against_imbalance=against_imbalance(config.model_dump())
-        ).to_dict(),
     }
-    metrics["data"] = {**first["data"], "train": len(split.train), "tuning": len(held_out)}
-    metrics = enriched(metrics, rows_of_table(table, classes), records, seed=config.seed)
-    metrics["seconds"]["total"] = round(time.perf_counter() - started, 3)
-    with folder_atomic(out, overwrite=True) as folder:
-        (folder / CONFIG).write_text(to_toml(config), encoding="utf-8")
-        history = [member.history.assign(member=number) for number, member in enumerate(trained, start=1)]
-        pd.concat(history).to_csv(folder / HISTORY, index=False)
-        table.to_csv(folder / PREDICTIONS, index=False, float_format="%.7g")
-        # What one member holds out, the others learned from.
-        evaluation = evaluation_json(metrics, {"train": train, "validation": records.subset(split.validation)})
-        content = combined(
-            [member.bundle for member in trained], offsets, sets, model_card(metrics, config.model_dump()), evaluation
-        )
-        skipped = checkpoints / "members" / f"{config.members[0]}-1" / SKIPPED
-        if skipped.exists():  # every member reads every row, so one list is that of all
-            shutil.copy(skipped, folder / SKIPPED)
-        write_bundle(folder / "model", content, half_weights=True)
-        place = pd.Index(records.table["image_id"]).get_indexer(pd.Index(validation.image_id))
-        metrics["published"] = check_published(
-            folder, records.subset(place), validation.probabilities, first["network"]["precision"]
-        ).block
-        write_json(folder / METRICS, metrics)
-        if config.report:
-            make_report(folder, data=Path(config.data), title=out.resolve().name, report=report)
-    return TrainedRun(out, metrics, first["network"]["parameters"])
 
 
 def _train_members(
@@ -191,18 +222,13 @@ def _train_members(
                 train_run(own, where, resume=True, report=report, member=rows, records=records)
                 # Dozens of networks in one process: what Keras keeps of the last one is of no use to the next.
                 keras.backend.clear_session()
-            trained.append(_read(where, backbone, records.labels))
+            trained.append(_read(where, backbone))
     return trained
 
 
-def _read(folder: Path, backbone: str, classes: LabelSet) -> _Trained:
-    return _Trained(
-        backbone,
-        read_metrics(folder),
-        read_bundle(folder),
-        read_rows(folder / PREDICTIONS, classes),
-        pd.read_csv(folder / HISTORY),
-    )
+def _read(folder: Path, backbone: str) -> _Trained:
+    run = RunFolder.open(folder)
+    return _Trained(backbone, run.metrics, read_bundle(folder), run.rows, run.history, run.skipped)
 
 
 def averaged(parts: Sequence[Scored], classes: LabelSet) -> Scored:
@@ -228,51 +254,6 @@ def averaged(parts: Sequence[Scored], classes: LabelSet) -> Scored:
     return Scored(
         classes, unique, whole["lesion_id"], whole["true"], mean.argmax(axis=1), mean, np.zeros(len(unique), np.int64)
     )
-
-
-def combined(
-    bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, sets: Any, card: str, evaluation: bytes
-) -> BundleContent:
-    """Return the members' bundles as one.
-
-    The flag of strange images compares the mean of the members' scores with the mean of their thresholds; it is left
-    out where a member has none.
-    """
-    first = bundles[0]
-    rules = [bundle.ood for bundle in bundles]
-    rule = None
-    if all(each is not None and each.method == rules[0].method for each in rules if rules[0] is not None) and rules[0]:
-        known = [each for each in rules if each]
-        both = set.intersection(*(set(each.thresholds) for each in known))
-        rule = rules[0].model_copy(
-            update={
-                "threshold": float(np.mean([each.threshold for each in known])),
-                "thresholds": {one: float(np.mean([each.thresholds[one] for each in known])) for one in sorted(both)},
-            }
-        )
-    many = len(bundles) > 1
-    return BundleContent(
-        models=tuple(bundle.models[0] for bundle in bundles),
-        head={
-            (f"model-{number}/{name}" if many else name): array
-            for number, bundle in enumerate(bundles, start=1)
-            for name, array in bundle.head.items()
-        },
-        image_size=first.image_size,
-        encoder=first.encoder,
-        labels=first.labels,
-        temperature=1.0,
-        offsets=None if offsets is None else tuple(offsets.tolist()),
-        prediction_set=sets,
-        ood=rule,
-        info={**first.info, "backbone": " + ".join(dict.fromkeys(str(bundle.info["backbone"]) for bundle in bundles))},
-        card=card,
-        evaluation_json=evaluation,
-    )
-
-
-def _decided(rows: Scored, offsets: NDArray[np.float64] | None) -> Scored:
-    return replace(rows, predicted=decide(rows.probabilities, offsets))
 
 
 def _measured(rows: Scored, records: Records) -> Measured:

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dermafuse import __version__
+from dermafuse.announcements import Announcement, both_lists
 from dermafuse.checks.run import check_data
 from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.evaluation import enough
 from dermafuse.evaluation.derived_metrics import enriched
 from dermafuse.evaluation.prediction_rows import rows_of_table
-from dermafuse.files import folder_atomic
 from dermafuse.models.weights import is_random
-from dermafuse.progress import Reporter, Silent
+from dermafuse.progress import Clock, Reporter, Silent
 from dermafuse.report.page import Sources, write_report
+from dermafuse.runs import begin
+from dermafuse.runtime.bundle.folder import write_bundle
+from dermafuse.training import run_folder
 from dermafuse.training.audit import AUDITS
 from dermafuse.training.calibrate import fit_uncertainty, predictions_table, scaled_by_temperature
 from dermafuse.training.claim import CHECKPOINTS, check_output, recorded
-from dermafuse.training.config import TrainConfig, plain_settings
+from dermafuse.training.config import TrainConfig, plain_settings, to_toml
 from dermafuse.training.environment import environment
 from dermafuse.training.first_look import choose_split
-from dermafuse.training.partition import deployable, plan_network
+from dermafuse.training.partition import deployable, judged_precision, plan_network
 from dermafuse.training.prepare import Prepared
+from dermafuse.training.publish_check import check_published
 from dermafuse.training.recipes import against_imbalance
-from dermafuse.training.run_folder import write_run
-from dermafuse.training.train_once import Division, train_once
+from dermafuse.training.train_once import Division, Trained, train_once
 
 
 @dataclass(frozen=True)
@@ -48,20 +50,6 @@ class TrainedRun:
     out: Path
     metrics: Mapping[str, Any]
     parameters: Mapping[str, int]
-
-
-class _Clock:
-    """Seconds of each part of the run."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = self._start = time.perf_counter()
-
-    def lap(self, part: str) -> None:
-        now = time.perf_counter()
-        self.seconds[part] = round(self.seconds.get(part, 0.0) + now - self._last, 3)
-        self.seconds["total"] = round(now - self._start, 3)
-        self._last = now
 
 
 def train_run(
@@ -95,34 +83,65 @@ def train_run(
         DermafuseError: unusable data, settings or output folder.
     """
     report = report or Silent()
-    clock = _Clock()
+    clock = Clock()
     checkpoints = claim_output(out, resume=resume, overwrite=overwrite)
     plan_network(config)  # refuses what cannot be built before any image is read
     records = read_training_data(Path(config.data)) if records is None else records
     for note in records.notes:
         report.say(note)
-    warnings = announcements(config, records)
-    for warning in warnings:
-        report.warn(warning)
+    said = list(announcements(config, records))
+    for each in said:
+        report.warn(each.text)
     clock.lap("read")
     division = member or Division(choose_split(records, config, fold))
     with recorded(checkpoints, config, audits):
         trained = train_once(config, records, division, report, checkpoints=checkpoints, lap=clock.lap)
-    plan, model, data, result, outcome = trained.plan, trained.model, trained.data, trained.result, trained.outcome
     if member is not None:
-        outcome = scaled_by_temperature(model, outcome)
-    network = deployable(model, plan, config, report)
-    uncertainty = fit_uncertainty(network, data, outcome, config, report)
-    if outcome.not_fitted:
-        report.warn(enough.left_out(outcome.not_fitted))
+        trained = replace(trained, outcome=scaled_by_temperature(trained.model, trained.outcome))
+    network = deployable(trained.model, trained.plan, config, report)
+    uncertainty = fit_uncertainty(network, trained.data, trained.outcome, config, report)
+    if trained.outcome.not_fitted:
+        report.warn(enough.left_out(trained.outcome.not_fitted))
     clock.lap("evaluate")
-    audited = {name: AUDITS[name](config, report) for name in audits}
+    audited = {name: AUDITS[name](records, config, report) for name in audits}
     clock.lap("audit")
-    table = predictions_table(data, outcome)
-    metrics: dict[str, Any] = {
+    table = predictions_table(trained.data, trained.outcome)
+    rows = rows_of_table(table, records.labels)
+    checked = check_data(
+        records, split=division.split, report=report, against_imbalance=against_imbalance(config.model_dump())
+    )
+    metrics = {
+        **_metrics(config, records, trained, said),
+        **({"audits": audited} if audited else {}),
+        **checked.to_dict(),
+    }
+    metrics = enriched(metrics, rows, records, seed=config.seed)
+    clock.lap("evaluate")
+    with begin(out, overwrite=True) as run:
+        history = pd.DataFrame(trained.result.history)
+        run.write(config=to_toml(config), history=history, predictions=table, skipped=trained.data.skipped)
+        run_folder.save_trained_weights(run.path / run_folder.TRAINED_WEIGHTS, trained.model)
+        learned = None if member is not None else run_folder.roles(trained.data)
+        write_bundle(run.model, run_folder.bundle_content(config, trained, network, uncertainty, metrics, learned))
+        clock.lap("write")
+        judged = trained.data.validation.records, trained.outcome.probabilities["validation"]
+        published = check_published(run.model, *judged, judged_precision(trained.plan))
+        metrics |= {"published": published.block, "files": run.hashes(), "seconds": clock.seconds}
+        clock.lap("verify")
+        if config.report:
+            sources = Sources(records, {0: published.predictor}, {"": history}, plain_settings(config))
+            write_report(run.path, metrics, rows, sources, title=out.resolve().name, report=report, lap=clock.lap)
+        run.finish(metrics)
+    return TrainedRun(out, metrics, trained.parameters)
+
+
+def _metrics(config: TrainConfig, records: Records, trained: Trained, said: Sequence[Announcement]) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of one trained network, before anything is derived from its predictions."""
+    plan, data, result, outcome = trained.plan, trained.data, trained.result, trained.outcome
+    return {
         "dermafuse": __version__,
         "research_use_only": True,
-        "announcements": warnings,
+        **both_lists(said),
         "recipe": config.recipe,
         "labels": records.labels.to_json(),
         "data": _describe_data(records, data),
@@ -151,36 +170,7 @@ def train_run(
             "parameters": dict(trained.parameters),
         },
         "environment": environment(),
-        "seconds": clock.seconds,
-        **({"audits": audited} if audited else {}),
-        **check_data(
-            records, split=division.split, report=report, against_imbalance=against_imbalance(config.model_dump())
-        ).to_dict(),
     }
-    rows = rows_of_table(table, records.labels)
-    metrics = enriched(metrics, rows, records, seed=config.seed)
-    clock.lap("evaluate")
-    with folder_atomic(out, overwrite=True) as folder:
-        predictor = write_run(
-            folder,
-            config=config,
-            plan=plan,
-            model=model,
-            network=network,
-            head=trained.head,
-            data=data,
-            outcome=outcome,
-            uncertainty=uncertainty,
-            result=result,
-            table=table,
-            metrics=metrics,
-            clock=clock.lap,
-        )
-        if config.report:
-            sources = Sources(records, {0: predictor}, {"": pd.DataFrame(result.history)}, plain_settings(config))
-            write_report(folder, metrics, rows, sources, title=out.resolve().name, report=report)
-            clock.lap("report")
-    return TrainedRun(out, metrics, trained.parameters)
 
 
 def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
@@ -197,26 +187,25 @@ def claim_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
     return checkpoints
 
 
-def announcements(config: TrainConfig, records: Records) -> list[str]:
-    """Return what must be said wherever the numbers of this run appear."""
-    said = []
+def announcements(config: TrainConfig, records: Records) -> Iterator[Announcement]:
+    """Yield what must be said wherever the numbers of this run appear."""
     if records.synthetic:
-        said.append("SYNTHETIC DATA: these numbers say nothing about real skin lesions.")
+        yield Announcement.fixed("synthetic_data")
     if is_random(config.weights):
-        said.append("RANDOM WEIGHTS: the backbone was not pretrained; for tests only.")
+        yield Announcement.fixed("random_weights")
     if not records.has_metadata:
-        said.append("NO METADATA in this data set: the model sees the image alone.")
+        yield Announcement.fixed("no_metadata")
     empty = [code for code, count in records.counts().items() if not count]
     if empty:
-        said.append(
+        yield Announcement(
+            "empty_classes",
             f"NO IMAGES of {', '.join(empty)} in the data: the model has an answer for each of these classes that "
-            "nothing was learned about."
+            "nothing was learned about.",
         )
     if not records.has_lesions:
-        said.append("LESIONS UNKNOWN: images of one lesion may be on both sides of the split.")
+        yield Announcement.fixed("lesions_unknown")
     if config.early_stopping_rows == "validation":
-        said.append("Early stopping looked at the validation rows (as the reference does): slightly optimistic.")
-    return said
+        yield Announcement.fixed("early_stopping_on_validation")
 
 
 def _describe_data(records: Records, data: Prepared) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dermafuse.announcements import Announcement, announced, both_lists
 from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.splits import Split
 from dermafuse.errors import DataError
@@ -26,7 +27,6 @@ from dermafuse.files import folder_atomic
 from dermafuse.progress import Reporter
 from dermafuse.report.hub_card import front_matter, licence_text
 from dermafuse.runs import PREDICTIONS
-from dermafuse.runtime.bundle.evaluation import evaluation_json
 from dermafuse.runtime.bundle.folder import write_bundle
 from dermafuse.runtime.decision.conformal import fit_prediction_sets
 from dermafuse.runtime.decision.temperature import apply
@@ -66,15 +66,15 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
     temperature = float(np.exp(np.mean([np.log(fold["temperature"]) for fold in folds])))
     calibration = Calibration(temperature, _mean(folds, "prior_shift"), _mean(folds, "decision_offsets"))
     trained = train_once(config, records, Division(Split(everything, nothing)), report, calibration=calibration)
-    plan, model, data = trained.plan, trained.model, trained.data
+    data = trained.data
     sets = fit_prediction_sets(rows.probabilities, rows.true, alpha=1.0 - config.coverage, groups=rows.lesion_id)
     if not any(sets.minimum_probability):
         report.warn(f"No prediction sets: {too_few_for_sets(1.0 - config.coverage, records.group)}.")
-    network = deployable(model, plan, config, report)
+    network = deployable(trained.model, trained.plan, config, report)
     flag = fit_flag(network, data.train.records, None, data.train.records, seed=config.seed, report=report)
     said = {
         **metrics,
-        "announcements": [*metrics["announcements"], _SAID.format(folds=len(folds))],
+        **both_lists([*announced(metrics), Announcement("trained_on_all_lesions", _SAID.format(folds=len(folds)))]),
         "data": {
             **metrics["data"],
             "train": len(data.train.rows), "validation": len(rows), "released_after": len(folds),
@@ -84,20 +84,18 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
     }  # fmt: skip
     uncertainty = Uncertainty(sets if any(sets.minimum_probability) else None, flag)
     # The pooled rows of the folds are images that this model learned from: there is no other role.
-    evaluation = evaluation_json(said, {"train": data.train.records})
     content = replace(
-        bundle_content(
-            config, plan, model, network, trained.head, data, trained.outcome, uncertainty, said, evaluation
-        ),
+        bundle_content(config, trained, network, uncertainty, said, {"train": data.train.records}),
         front_matter=front_matter(said, name=out.resolve().name),
         licence=licence_text(said),
     )
     with folder_atomic(out, overwrite=overwrite) as folder:
         write_bundle(folder, content, half_weights=True)
         # Every row was learned from; what Keras says of the first of them is what the bundle must say.
-        learned = data.train.rows.subset(np.arange(min(ROWS, len(data.train.rows))))
-        judged = apply(predict_logits(model, learned), temperature)
-        check_published(folder, data.train.records.subset(np.arange(len(learned))), judged, judged_precision(plan))
+        asked = data.train.rows.subset(np.arange(min(ROWS, len(data.train.rows))))
+        judged = apply(predict_logits(trained.model, asked), temperature)
+        first = data.train.records.subset(np.arange(len(asked)))
+        check_published(folder, first, judged, judged_precision(trained.plan))
 
 
 def common_size(paths: Sequence[Path]) -> str:

@@ -1,85 +1,34 @@
-"""The files of a RUN folder."""
+"""What of a training goes into its RUN folder: the trained weights, and the content of the bundle."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import keras
 import numpy as np
 import openvino as ov
-import pandas as pd
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from dermafuse.files import sha256
-from dermafuse.models.classifier import HeadSpec, image_pool, is_head
+from dermafuse.data.records import Records
+from dermafuse.models.classifier import image_pool, is_head
 from dermafuse.report.model_card import model_card
-from dermafuse.runs import CONFIG, HISTORY, METRICS, PREDICTIONS, SKIPPED
 from dermafuse.runtime.bundle.evaluation import evaluation_json
-from dermafuse.runtime.bundle.folder import BundleContent, write_bundle
-from dermafuse.runtime.predictor import Predictor
-from dermafuse.training.calibrate import Outcome, Uncertainty
-from dermafuse.training.config import TrainConfig, to_toml
-from dermafuse.training.loop.fit import FitResult
+from dermafuse.runtime.bundle.folder import Bundle, BundleContent
+from dermafuse.runtime.bundle.schema import PredictionSets
+from dermafuse.training.calibrate import Uncertainty
+from dermafuse.training.config import TrainConfig
 from dermafuse.training.loop.pipeline import Rows, ordered_batches
-from dermafuse.training.partition import Plan, judged_precision
 from dermafuse.training.prepare import Prepared
-from dermafuse.training.publish_check import check_published
+from dermafuse.training.train_once import Trained
 
 #: The weights that Keras trained, beside the bundle.
 TRAINED_WEIGHTS: Final = "weights.safetensors"
 
 #: Training rows whose mean embedding stands for "no image" in attributions.
 _BASELINE_ROWS: Final = 512
-
-
-def write_run(
-    folder: Path,
-    *,
-    config: TrainConfig,
-    plan: Plan,
-    model: keras.Model,
-    network: ov.Model,
-    head: HeadSpec,
-    data: Prepared,
-    outcome: Outcome,
-    uncertainty: Uncertainty,
-    result: FitResult,
-    table: pd.DataFrame,
-    metrics: dict[str, Any],
-    clock: Callable[[str], None],
-) -> Predictor:
-    """Write every file of a finished run into ``folder`` (a temporary one, renamed by the caller).
-
-    Adds to ``metrics`` how the bundle was ``published`` and the hashes of the ``files``; returns the bundle, compiled.
-
-    Raises:
-        BundleError: the bundle does not answer as the model that was judged.
-    """
-    (folder / CONFIG).write_text(to_toml(config), encoding="utf-8")
-    pd.DataFrame(result.history).to_csv(folder / HISTORY, index=False)
-    table.to_csv(folder / PREDICTIONS, index=False, float_format="%.7g")
-    if len(data.skipped):
-        data.skipped.to_csv(folder / SKIPPED, index=False, errors="backslashreplace")
-    save_trained_weights(folder / TRAINED_WEIGHTS, model)
-    roles = {"train": data.train, "tuning": data.tuning, "validation": data.validation}
-    evaluation = evaluation_json(metrics, {role: side.records for role, side in roles.items() if side is not None})
-    write_bundle(
-        folder / "model",
-        bundle_content(config, plan, model, network, head, data, outcome, uncertainty, metrics, evaluation),
-    )
-    clock("write")
-    published = check_published(
-        folder, data.validation.records, outcome.probabilities["validation"], judged_precision(plan)
-    )
-    clock("verify")
-    # Last: a folder with metrics.json is a finished run. JSON knows no NaN, and none may hide here.
-    metrics |= {"published": published.block, "files": _hashes(folder)}
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return published.predictor
 
 
 def save_trained_weights(path: Path, model: keras.Model) -> None:
@@ -94,28 +43,33 @@ def save_trained_weights(path: Path, model: keras.Model) -> None:
 
 def bundle_content(
     config: TrainConfig,
-    plan: Plan,
-    model: keras.Model,
+    trained: Trained,
     network: ov.Model,
-    head: HeadSpec,
-    data: Prepared,
-    outcome: Outcome,
     uncertainty: Uncertainty,
     metrics: Mapping[str, Any],
-    evaluation: bytes | None,
+    learned: Mapping[str, Records] | None,
 ) -> BundleContent:
-    """Return all that prediction needs, for ``runtime.bundle.folder.write_bundle``."""
-    flag = uncertainty.flag
+    """Return all that prediction needs, for ``runtime.bundle.folder.write_bundle``.
+
+    Args:
+        config: of the training.
+        trained: what it left.
+        network: from image to logits (`partition.deployable`).
+        uncertainty: prediction sets and flag.
+        metrics: content of ``metrics.json``, for the card and ``evaluation.json``.
+        learned: the images behind it (`roles`); ``None``: a part of an ensemble, which says it once for all.
+    """
+    plan, outcome, flag = trained.plan, trained.outcome, uncertainty.flag
     return BundleContent(
         models=(network if flag is None else flag.network,),
         head={
-            **head_tensors(model),
-            "baseline/embedding": mean_embedding(model, data.train.rows),
+            **head_tensors(trained.model),
+            "baseline/embedding": mean_embedding(trained.model, trained.data.train.rows),
             **({} if flag is None else flag.arrays),
         },
         image_size=plan.image_size,
-        encoder=data.encoder,
-        labels=data.train.records.labels,
+        encoder=trained.data.encoder,
+        labels=trained.data.train.records.labels,
         temperature=outcome.temperature,
         offsets=None if outcome.offsets is None else tuple(outcome.offsets.tolist()),
         prediction_set=uncertainty.sets,
@@ -125,13 +79,59 @@ def bundle_content(
             "backbone": plan.backbone.name,
             "weights": plan.weights,
             "precision": plan.precision,
-            "fusion": head.fusion,
+            "fusion": trained.head.fusion,
             "frozen": plan.trainable_from is None,
-            "announcements": list(metrics["announcements"]),
+            **{name: list(metrics[name]) for name in ("announcements", "announcement_codes")},
         },
         card=model_card(metrics, config.model_dump()),
-        evaluation_json=evaluation,
+        evaluation_json=None if learned is None else evaluation_json(metrics, learned),
     )
+
+
+def combined(
+    bundles: Sequence[Bundle], offsets: NDArray[np.float64] | None, sets: PredictionSets | None, card: str
+) -> BundleContent:
+    """Return the members' bundles as one.
+
+    The flag of strange images compares the mean of the members' scores with the mean of their thresholds; it is left
+    out where a member has none.
+    """
+    first = bundles[0]
+    rules = [bundle.ood for bundle in bundles]
+    rule = None
+    if all(each is not None and each.method == rules[0].method for each in rules if rules[0] is not None) and rules[0]:
+        known = [each for each in rules if each]
+        both = set.intersection(*(set(each.thresholds) for each in known))
+        rule = rules[0].model_copy(
+            update={
+                "threshold": float(np.mean([each.threshold for each in known])),
+                "thresholds": {one: float(np.mean([each.thresholds[one] for each in known])) for one in sorted(both)},
+            }
+        )
+    many = len(bundles) > 1
+    return BundleContent(
+        models=tuple(bundle.models[0] for bundle in bundles),
+        head={
+            (f"model-{number}/{name}" if many else name): array
+            for number, bundle in enumerate(bundles, start=1)
+            for name, array in bundle.head.items()
+        },
+        image_size=first.image_size,
+        encoder=first.encoder,
+        labels=first.labels,
+        temperature=1.0,
+        offsets=None if offsets is None else tuple(offsets.tolist()),
+        prediction_set=sets,
+        ood=rule,
+        info={**first.info, "backbone": " + ".join(dict.fromkeys(str(bundle.info["backbone"]) for bundle in bundles))},
+        card=card,
+    )
+
+
+def roles(data: Prepared) -> dict[str, Records]:
+    """Return what each image of a training was to the model: ``train``, ``tuning``, ``validation`` -> its records."""
+    sides = {"train": data.train, "tuning": data.tuning, "validation": data.validation}
+    return {role: side.records for role, side in sides.items() if side is not None}
 
 
 def head_tensors(model: keras.Model) -> dict[str, NDArray[np.float32]]:
@@ -157,8 +157,3 @@ def mean_embedding(model: keras.Model, rows: Rows) -> NDArray[np.float32]:
     images = ordered_batches(rows.subset(chosen), batch_size=64)
     batches = [network(inputs["image_input"], training=False).numpy() for inputs, _ in images]
     return np.concatenate(batches).mean(axis=0).astype(np.float32)  # type: ignore[no-any-return]
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    names = (CONFIG, HISTORY, PREDICTIONS, SKIPPED)
-    return {name: sha256(folder / name) for name in names if (folder / name).exists()}

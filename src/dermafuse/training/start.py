@@ -14,7 +14,7 @@ from dermafuse.models.specs import spec
 from dermafuse.models.weights import refuse_missing
 from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import choose_precision
-from dermafuse.training.claim import check_output, is_finished, is_started, resumed, resumed_audits
+from dermafuse.training.claim import check_output, is_finished, is_free, is_started, resumed, resumed_audits
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.finished_folds import read_folds
 from dermafuse.training.first_look import choose_split, draw_split
@@ -39,7 +39,7 @@ def train(
         config: what to do.
         out: the RUN folder.
         resume: continue the unfinished run in ``out``, whose settings ``config`` may not contradict and whose audits
-            are made too. With ``overwrite``, start anew where no run is.
+            are made too; where nothing is there, start. With ``overwrite``, start anew where no run is.
         overwrite: replace a run that is there.
         report: who is told the progress.
         audits: ``leakage`` and/or ``metadata``: measure that effect with further trainings of the recipe.
@@ -50,6 +50,8 @@ def train(
     if resume and not (overwrite and (is_finished(out) or not is_started(out))):
         config = resumed(out, config.model_dump()) or config
         audits = [*dict.fromkeys((*resumed_audits(out), *audits))]
+        if is_free(out):
+            report.say(f"{out} is not there yet: nothing to resume, starting.{nearest_path(out)}")
     if not config.data:
         raise ConfigError("No data named; add --data DATA (a folder with images and table).")
     if not Path(config.data).exists():
