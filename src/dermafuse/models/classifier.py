@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import keras
 
 from dermafuse.models.fusion import fuse
+from dermafuse.models.network_spec import HeadSpec as HeadSpec
 
 #: The layer that pools the last feature map, where the image comes in unpooled.
 _POOL: Final = "image_pool"
 
 #: How the names of the head's layers with weights begin.
 _HEAD: Final = ("meta_", "fusion_", "logits")
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """What stands behind the last feature map. The defaults are the mission's recipe.
-
-    Attributes:
-        classes: number of diagnoses k.
-        meta_width: width of the encoded metadata vector; 0 leaves the metadata branch out.
-        image_dropout: rate after global average pooling.
-        meta_units: units of the ReLU layers of the metadata branch.
-        fusion: name of the fusion (``models/fusion.py``).
-        fusion_dropout: rate behind the fused vector.
-        fusion_units: units of the ReLU layer before the logits.
-    """
-
-    classes: int
-    meta_width: int
-    image_dropout: float = 0.3
-    meta_units: Sequence[int] = (32, 16)
-    fusion: str = "concat"
-    fusion_dropout: float = 0.4
-    fusion_units: int = 64
 
 
 def build_head(

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from dermafuse.errors import BundleError, ConfigError
+from dermafuse.models.build import whole_network
 from dermafuse.models.classifier import is_head
-from dermafuse.runs import CONFIG
+from dermafuse.models.network_spec import NetworkSpec
+from dermafuse.models.weights import weights_id
+from dermafuse.runs import CONFIG, read_config
 from dermafuse.runtime.bundle.folder import Bundle
 from dermafuse.runtime.decision.temperature import apply
 from dermafuse.runtime.network import IMAGE_INPUT, META_INPUT
-from dermafuse.training.config import TrainConfig, resolve
-from dermafuse.training.partition import head_spec, plan_network, whole_model
 from dermafuse.training.run_folder import TRAINED_WEIGHTS
 
 _BATCH: Final = 16
@@ -35,12 +36,13 @@ def rebuild(run: Path, bundle: Bundle) -> keras.Model:
         BundleError: configuration, weights and bundle are not of one run.
         WeightsError: the backbone's published weights are not to be had.
     """
-    # The arithmetic of the front is of no matter here, and this CPU need not have the run's.
-    config = _config(run).model_copy(update={"precision": "f32"})
-    plan = plan_network(config)
-    if bundle.info.get("weights") != plan.weights or bundle.info.get("backbone") != plan.backbone.name:
+    network = NetworkSpec.from_settings(
+        _settings(run), image_size=bundle.image_size, classes=len(bundle.classes), meta_width=bundle.encoder.width
+    )
+    weights = weights_id(network.backbone, network.weights, seed=network.seed)
+    if bundle.info.get("weights") != weights or bundle.info.get("backbone") != network.backbone:
         raise BundleError(f"{bundle.path} and {run / CONFIG} are not of one run; copy the run again.")
-    model = whole_model(plan, head_spec(config, len(bundle.classes), bundle.encoder.width), config)
+    model = whole_network(network)
     assign_trained(model, run / TRAINED_WEIGHTS)
     return model
 
@@ -95,11 +97,11 @@ def keras_answer(
     return answer
 
 
-def _config(run: Path) -> TrainConfig:
-    file = run / CONFIG
-    if not file.is_file():
+def _settings(run: Path) -> dict[str, Any]:
+    settings = read_config(run)
+    if settings is None:
         raise ConfigError(
             f"{run} holds no config.toml, so the Keras model cannot be built again; name a RUN folder, or use "
             "--format openvino."
         )
-    return resolve(file=file)
+    return settings

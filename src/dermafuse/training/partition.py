@@ -14,6 +14,7 @@ from dermafuse.data.images import PREPROCESSING_VERSION
 from dermafuse.data.random_views import RANDOM_VIEWS_VERSION, VIEW_CHANGES
 from dermafuse.files import cache_folder, write_atomic
 from dermafuse.models.backbone_spec import BackboneSpec
+from dermafuse.models.network_spec import HeadSpec, NetworkSpec, first_trained
 from dermafuse.models.specs import check_image_size, spec
 from dermafuse.models.weights import weights_id
 from dermafuse.progress import SILENT, Reporter
@@ -24,8 +25,6 @@ from dermafuse.training.features.store import StoreKey
 
 if TYPE_CHECKING:
     import keras
-
-    from dermafuse.models.classifier import HeadSpec
 
 #: Raised when the conversion below changes what it writes.
 _FRONT_FORMAT: Final = 2
@@ -75,12 +74,9 @@ def plan_network(config: TrainConfig) -> Plan:
     """
     backbone = spec(config.backbone)
     size = check_image_size(config.image_size or backbone.image_size)
-    everything = backbone.stage_names[0]
-    first = everything if config.unfreeze_from == "all" else config.unfreeze_from
-    if first is not None:
-        backbone.stage_index(first)
+    first = first_trained(config.backbone, config.unfreeze_from)
     cut = first or POOLED
-    if not config.cache or first == everything:
+    if not config.cache or first == backbone.stage_names[0]:
         cut = "image"
     identity = weights_id(config.backbone, config.weights, seed=config.seed)
     precision = choose_precision(config.precision) if cut != "image" else "f32"
@@ -214,8 +210,6 @@ def extraction_model(path: Path) -> ov.Model:
 
 def head_spec(config: TrainConfig, classes: int, meta_width: int) -> HeadSpec:
     """Return the head that the configuration asks for, of ``classes`` answers and ``meta_width`` metadata columns."""
-    from dermafuse.models.classifier import HeadSpec
-
     return HeadSpec(
         classes=classes,
         meta_width=meta_width,
@@ -227,12 +221,25 @@ def head_spec(config: TrainConfig, classes: int, meta_width: int) -> HeadSpec:
     )
 
 
+def network_spec(plan: Plan, head: HeadSpec, config: TrainConfig) -> NetworkSpec:
+    """Return the network of a run in plain values."""
+    return NetworkSpec(
+        backbone=plan.backbone.name,
+        image_size=plan.image_size,
+        head=head,
+        weights=config.weights,
+        seed=config.seed,
+        trainable_from=plan.trainable_from,
+        train_depthwise=config.train_depthwise,
+    )
+
+
 def trainable_model(plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
     """Return the Keras model that trains: head alone, tail and head, or the whole network.
 
     A tail's 1x1 convolutions compute in bfloat16 where the engine does too (``plan.precision``).
     """
-    return _network(plan, head, config, mixed=plan.precision == "bf16")
+    return _network(plan, network_spec(plan, head, config), mixed=plan.precision == "bf16")
 
 
 def inference_model(trained: keras.Model, plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
@@ -241,41 +248,24 @@ def inference_model(trained: keras.Model, plan: Plan, head: HeadSpec, config: Tr
         return trained
     from dermafuse.models.mixed import copy_weights
 
-    model = _network(plan, head, config, mixed=False)
+    model = _network(plan, network_spec(plan, head, config), mixed=False)
     copy_weights(trained, model)
     return model
 
 
 def whole_model(plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
     """Return the network from pixels to logits in float32, exactly those layers trainable that the run trains."""
-    from dermafuse.models.backbones import build_backbone
-    from dermafuse.models.classifier import full_classifier
-    from dermafuse.models.cut import train_from
+    from dermafuse.models.build import whole_network
 
-    backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
-    train_from(backbone, plan.backbone, plan.trainable_from, depthwise=config.train_depthwise)
-    return full_classifier(backbone, head, seed=config.seed)
+    return whole_network(network_spec(plan, head, config))
 
 
-def _network(plan: Plan, head: HeadSpec, config: TrainConfig, *, mixed: bool) -> keras.Model:
-    import keras
-
-    from dermafuse.models.backbones import build_backbone
-    from dermafuse.models.classifier import build_head, pooled_classifier
-    from dermafuse.models.cut import freeze_for_tail, split_at
-    from dermafuse.models.mixed import with_bf16_pointwise
+def _network(plan: Plan, network: NetworkSpec, *, mixed: bool) -> keras.Model:
+    from dermafuse.models import build
 
     if plan.cut == POOLED:
-        return pooled_classifier(plan.backbone.features, head, seed=config.seed)
-    if plan.cut == "image":
-        return whole_model(plan, head, config)
-    backbone = build_backbone(plan.backbone.name, image_size=plan.image_size, weights=config.weights, seed=config.seed)
-    _, tail = split_at(backbone, plan.backbone, plan.cut)
-    if mixed:
-        tail = with_bf16_pointwise(tail)
-    freeze_for_tail(tail, depthwise=config.train_depthwise)
-    keras.utils.set_random_seed(config.seed)
-    return build_head(tail.inputs[0], tail.outputs[0], head, seed=config.seed, name="dermafuse_tail")
+        return build.head_network(network)
+    return build.whole_network(network) if plan.cut == "image" else build.tail_network(network, mixed=mixed)
 
 
 def deployable(model: keras.Model, plan: Plan, config: TrainConfig, report: Reporter = SILENT) -> ov.Model:
