@@ -25,7 +25,7 @@ from PIL import Image
 from dermafuse.errors import ConfigError, OutputError, nearest
 from dermafuse.files import check_writable, folder_atomic, write_atomic, write_json
 from dermafuse.progress import Reporter
-from dermafuse.runs import CONFIG, FIGURES, HISTORY, MODEL, RunFolder
+from dermafuse.runs import CONFIG, FIGURES, HISTORY, METRICS, MODEL, RunFolder
 
 #: Where the event files of a run lie: in the RUN, so that `tensorboard --logdir RUNS` finds those of all.
 EVENTS: Final = "tensorboard"
@@ -121,7 +121,7 @@ def _to_folder(run: RunFolder, folder: Path) -> str:
             elif there.is_file():
                 shutil.copyfile(there, fresh / part)
         found = metrics_of(run)
-        write_json(fresh / "metrics.json", found)
+        write_json(fresh / METRICS, found)
     settings = {key: run.config.get(key, "") for key in ("recipe", "backbone", "seed", "split", "epochs")}
     row: dict[str, Any] = {"run": name, **settings, **{key: found[key] for key in found if "per_class" not in key}}
     _add_row(folder / TABLE, row)
