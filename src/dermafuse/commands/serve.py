@@ -47,7 +47,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--queue",
         metavar="N",
         type=int,
-        help="requests that wait (default: 4 a worker, at least 8); more are told to come later",
+        help="requests that wait (default: 3 a worker, at least 6); more are told to come later",
     )
     verb.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds a request may take")
     verb.add_argument("--max-upload", metavar="BYTES", type=int, default=32 * 1024**2, help="largest request")
@@ -97,7 +97,7 @@ def _limits(arguments: argparse.Namespace) -> Limits:
         pixels=MAX_PIXELS if arguments.max_pixels is None else arguments.max_pixels,
         seconds=arguments.timeout,
         workers=workers,
-        queue=max(8, 4 * workers) if arguments.queue is None else arguments.queue,
+        queue=max(6, 3 * workers) if arguments.queue is None else arguments.queue,
         batch=arguments.max_batch,
     )
 

@@ -48,14 +48,11 @@ class _JsonLines(logging.Formatter):
     """One JSON object a line; messages that are objects already keep their fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        try:
-            facts = json.loads(record.getMessage())
-        except ValueError:
-            facts = None
-        if not isinstance(facts, dict):
-            facts = {"event": record.getMessage()}
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        return json.dumps({"time": stamp, "level": record.levelname.lower(), **facts})
+        head = json.dumps({"time": stamp, "level": record.levelname.lower()})
+        said = record.getMessage()
+        facts = said if record.name == "dermafuse.serving" else json.dumps({"event": said})
+        return f"{head[:-1]}, {facts[1:]}"
 
 
 def log_to_stderr() -> None:
