@@ -238,7 +238,7 @@ def test_a_prediction_is_plain_json(predictor):
     assert again["probabilities"] == found.probabilities
     assert set(again) == {
         "probabilities", "label", "name", "malignant_probability", "prediction_set",
-        "out_of_distribution", "ood_score", "missing",
+        "out_of_distribution", "ood_score", "missing", "quality",
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import re
 import socket
 import sys
 import webbrowser
@@ -54,11 +55,24 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--max-pixels", metavar="N", type=int, help="largest image")
     verb.add_argument("--max-batch", metavar="N", type=int, default=64, help="images in one request")
     verb.add_argument(
+        "--gallery",
+        metavar="RUN_OR_DATA",
+        type=Path,
+        help="labelled images of yours: the page shows those most like the one looked at",
+    )
+    verb.add_argument(
         "--api-key-file", metavar="FILE", type=Path, help=f"callers need this key (or set {_KEY_VARIABLE})"
     )
     verb.add_argument("--insecure", action="store_true", help="let other machines ask without a key")
     verb.add_argument(
         "--allowed-host", metavar="NAME", action="append", default=[], help="a name of this server; repeatable"
+    )
+    verb.add_argument(
+        "--cors",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="let pages of https://HOST ask from a browser; repeatable (default: of no other site)",
     )
     verb.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto")
     verb.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -80,9 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
     from dermafuse.serving.run import listen
 
     limits = _limits(arguments)
+    origins = frozenset(map(_origin, arguments.cors))
     names = frozenset(name.lower() for name in (*arguments.allowed_host, arguments.host))
     with listen(arguments.host, arguments.port) as listener:
-        _serve(arguments, limits, Access(key, names), listener)
+        _serve(arguments, limits, Access(key, names, origins), listener)
     return 0
 
 
@@ -110,7 +125,8 @@ def _serve(arguments: argparse.Namespace, limits: Limits, access: Access, listen
     from dermafuse.serving.run import log_to_stderr, serve
 
     threads = max(1, cpu_count() // limits.workers)
-    desk = Processes(ModelSource(arguments.run, arguments.precision, limits, threads))
+    gallery = None if arguments.gallery is None else _gallery(arguments)
+    desk = Processes(ModelSource(arguments.run, arguments.precision, limits, threads, gallery))
     try:
         announce(desk.description.told["announcements"])
         print(desk.description.sentence, file=sys.stderr)
@@ -127,6 +143,16 @@ def _serve(arguments: argparse.Namespace, limits: Limits, access: Access, listen
         serve(make_app(desk, limits, access), listener, started=tell)
     finally:
         desk.close()
+
+
+def _gallery(arguments: argparse.Namespace) -> Path:
+    from dermafuse.progress import Terminal
+    from dermafuse.runtime.bundle.folder import read_bundle
+    from dermafuse.runtime.released import released_bundle
+    from dermafuse.serving.gallery_build import build
+
+    bundle = read_bundle(released_bundle() if arguments.run is None else arguments.run)
+    return build(arguments.gallery, bundle, arguments.precision, Terminal())
 
 
 def _key(file: Path | None) -> str | None:
@@ -146,6 +172,15 @@ def _key(file: Path | None) -> str | None:
     if len(key) < _SHORTEST_KEY or not (key.isascii() and key.isprintable()) or " " in key:
         raise ConfigError(f"The API key in {where} is not usable: it needs {_SHORTEST_KEY} or more ASCII characters.")
     return key
+
+
+def _origin(text: str) -> str:
+    found = re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d{1,5})?", text.lower())
+    if found is None:
+        raise ConfigError(
+            f"--cors {text} is no origin; name each as a browser says it, such as https://clinic.example."
+        )
+    return found[0]
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dermafuse import notebook
 from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.runtime.decision.quality import Quality
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,6 +39,7 @@ class Prediction:
         ood_score: the figure behind it; larger is stranger.
         missing: metadata fields that told the model nothing (not given, "unknown", or a word never seen).
         unknown: of these the fields whose word stands for none that the model knows -> that word as given.
+        quality: whether the image is blurred or badly exposed; ``None`` where nobody looked.
 
     Example:
         >>> import dermafuse as df
@@ -59,6 +61,7 @@ class Prediction:
     ood_score: float | None
     missing: tuple[str, ...]
     unknown: Mapping[str, str] = field(default_factory=dict)
+    quality: Quality | None = None
 
     @property
     def ranked(self) -> list[tuple[str, float]]:
@@ -66,7 +69,7 @@ class Prediction:
         return sorted(self.probabilities.items(), key=lambda entry: -entry[1])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as plain JSON values; ``unknown`` only where there is such a word."""
+        """Return the prediction as plain JSON values; ``unknown`` and ``quality`` only where there are such."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["probabilities"] = dict(self.probabilities)
         plain["prediction_set"] = None if self.prediction_set is None else list(self.prediction_set)
@@ -74,6 +77,10 @@ class Prediction:
         plain["unknown"] = dict(self.unknown)
         if not self.unknown:
             del plain["unknown"]
+        if self.quality is None:
+            del plain["quality"]
+        else:
+            plain["quality"] = self.quality.to_dict()
         return plain
 
     def _repr_html_(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse.data.images import load_image, view
+from dermafuse.data.images import load_image, resize, view
 from dermafuse.errors import BundleError, ConfigError, DataError, DermafuseError, ImageError, nearest
 from dermafuse.runtime.batch.ordered import ordered_map
 from dermafuse.runtime.bundle.files import printable
 from dermafuse.runtime.bundle.folder import Bundle
-from dermafuse.runtime.decision import temperature
+from dermafuse.runtime.decision import quality, temperature
 from dermafuse.runtime.decision.rule import choose_label, prediction_set, strangeness
 from dermafuse.runtime.engine import Engine, Precision
 from dermafuse.runtime.network import LOGITS, Network, check_network, inference_model
 from dermafuse.runtime.prediction import ImageSource, Prediction, Query, Views
+
+Floats = npt.NDArray[np.float64]
 
 if TYPE_CHECKING:
     from dermafuse.runtime.explain.explainer import Explainer, Explanation
@@ -96,6 +99,11 @@ class Predictor:
     def precision(self) -> Literal["f32", "bf16"]:
         """Arithmetic that the networks were compiled for."""
         return self._members[0].engine.precision
+
+    @property
+    def threads(self) -> int:
+        """CPUs that it uses."""
+        return self._members[0].engine.threads
 
     @property
     def workers(self) -> int:
@@ -255,6 +263,26 @@ class Predictor:
             ImageError, DataError, ConfigError: as `predict`.
         """
         _check_views(views)
+        probabilities, strange, pictures = self._infer(query, views)
+        size = max(pictures)
+        seen = pictures[size] if size >= quality.SIDE else _load(query, quality.SIDE)
+        said = self.conclude(np.mean(probabilities, axis=0), strange, query.metadata)
+        return dataclasses.replace(said, quality=quality.judge(resize(seen, quality.SIDE)))
+
+    def predict_views(self, query: Query) -> list[Prediction]:
+        """Predict the 8 flips and quarter turns of one image each by itself, the image as it is first.
+
+        Raises:
+            ImageError, DataError, ConfigError: as `predict`.
+        """
+        probabilities, _, _ = self._infer(query, 8)
+        return [
+            self.conclude(row, None, query.metadata)
+            for row in probabilities.reshape(-1, 8, len(self.classes)).mean(axis=0)
+        ]
+
+    def _infer(self, query: Query, views: int) -> tuple[Floats, float | None, dict[int, npt.NDArray[np.uint8]]]:
+        """Return probabilities (members * views, k), the mean score of strangeness, and the squares by their side."""
         meta = self.encode(query.metadata)[np.newaxis]
         pictures: dict[int, npt.NDArray[np.uint8]] = {}
         probabilities = []
@@ -270,9 +298,7 @@ class Predictor:
                 probabilities.append(temperature.apply(logits[0], self.bundle.temperature))
                 if self.bundle.ood is not None and number == 0:
                     strange.append(strangeness(self.bundle.ood, logits[0], vector[0][0], member.head))
-        return self.conclude(
-            np.mean(probabilities, axis=0), float(np.mean(strange)) if strange else None, query.metadata
-        )
+        return np.array(probabilities), float(np.mean(strange)) if strange else None, pictures
 
     def check_fields(self, given: Iterable[str]) -> None:
         """Refuse metadata fields that the model does not have.

@@ -40,6 +40,9 @@ _MEDIA: Final[Mapping[str, str]] = {
 }
 
 
+_PARAMETERS: Final = ("count", "explain", "number", "operating_point", "prevalence", "stability", "views")
+
+
 @dataclass
 class Serving:
     """A running application and what its server may change.
@@ -151,7 +154,7 @@ async def _answer(request: Any, problem: Problem) -> Any:
 
 async def _answer_validation(request: Any, error: Any) -> Any:
     names = sorted({str(entry["loc"][-1]) for entry in error.errors() if entry.get("loc")})
-    known = [name for name in names if name in ("explain", "views", "number")]
+    known = [name for name in names if name in _PARAMETERS]
     return _respond(request, Problem(422, f"The parameter {', '.join(known) or 'of the query'} has no usable value."))
 
 

@@ -15,10 +15,16 @@ class Asked:
     Attributes:
         views: 1, or 8 for the mean over flips and quarter turns.
         explain: also why.
+        stability: also the spread over flips and quarter turns.
+        operating_point: name of one, which is then applied to the answer; ``None``: none.
+        prevalence: for which share of positives to say what a flag means, 0..1; ``None``: that of the judged images.
     """
 
     views: int = 1
     explain: bool = False
+    stability: bool = False
+    operating_point: str | None = None
+    prevalence: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""The friendly API: ``/v1/predict``, ``/v1/predict:batch``, ``/v1/model``, ``/v1/samples``."""
+"""The friendly API: ``/v1/predict``, ``/v1/predict:batch``, ``/v1/similar``, ``/v1/model``, ``/v1/samples``."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from dermafuse.serving import jobs
@@ -15,6 +15,16 @@ from dermafuse.serving.metrics import Metrics
 from dermafuse.serving.pool import Pool
 from dermafuse.serving.samples import SAMPLES
 from dermafuse.serving.schemas import batch_form, one_form, problems
+
+
+def _asked(
+    explain: bool = False,
+    views: Literal["1", "8"] = "1",
+    stability: bool = False,
+    operating_point: Annotated[str | None, Query(max_length=100)] = None,
+    prevalence: Annotated[float | None, Query(ge=0, le=1)] = None,
+) -> Asked:
+    return Asked(int(views), explain, stability, operating_point, prevalence)
 
 
 class Friendly:
@@ -39,7 +49,7 @@ class Friendly:
             self.predict,
             methods=["POST"],
             summary="Predict one image",
-            responses=problems(400, 401, 408, 413, 415, 422, 503),
+            responses=problems(400, 401, 429, 408, 413, 415, 422, 503),
             openapi_extra={"requestBody": form},
         )
         routes.add_api_route(
@@ -47,33 +57,48 @@ class Friendly:
             self.batch,
             methods=["POST"],
             summary="Predict several images",
-            responses=problems(400, 401, 408, 413, 415, 422, 503),
+            responses=problems(400, 401, 429, 408, 413, 415, 422, 503),
             openapi_extra={"requestBody": batch_form(self.pool.limits.batch)},
         )
         routes.add_api_route(
-            "/v1/model", self.describe, methods=["GET"], summary="What the model is", responses=problems(400, 401)
+            "/v1/similar",
+            self.similar,
+            methods=["POST"],
+            summary="Similar images of the gallery",
+            responses=problems(400, 401, 429, 404, 408, 413, 415, 422, 503),
+            openapi_extra={"requestBody": form},
         )
         routes.add_api_route(
-            "/v1/samples", self.list_samples, methods=["GET"], summary="Generated lesions", responses=problems(400, 401)
+            "/v1/model", self.describe, methods=["GET"], summary="What the model is", responses=problems(400, 401, 429)
+        )
+        routes.add_api_route(
+            "/v1/samples",
+            self.list_samples,
+            methods=["GET"],
+            summary="Generated lesions",
+            responses=problems(400, 401, 429),
         )
         routes.add_api_route(
             "/v1/samples/{number}",
             self.sample,
             methods=["GET"],
             summary="A generated lesion as JPEG",
-            responses={200: {"content": {"image/jpeg": {}}}, **problems(400, 401, 404, 422, 503)},
+            responses={200: {"content": {"image/jpeg": {}}}, **problems(400, 401, 429, 404, 422, 503)},
             response_class=Response,
         )
         return routes
 
-    async def predict(self, request: Request, explain: bool = False, views: Literal["1", "8"] = "1") -> Any:
+    async def predict(self, request: Request, asked: Annotated[Asked, Depends(_asked)]) -> Any:
         """Answer about one image, sent as the part 'image' of a form beside the model's fields."""
-        return await self._answer(request, jobs.predict, Asked(int(views), explain))
+        return await self._answer(request, jobs.predict, asked)
 
-    async def batch(self, request: Request, explain: bool = False, views: Literal["1", "8"] = "1") -> Any:
+    async def batch(self, request: Request, asked: Annotated[Asked, Depends(_asked)]) -> Any:
         """Answer about several images; each has its prediction or its problem, in the order sent."""
-        asked = Asked(int(views), explain)
         return await self._answer(request, jobs.predict_batch, asked, _deadline(request, self.pool))
+
+    async def similar(self, request: Request, count: Annotated[int, Query(ge=1, le=24)] = 6) -> Any:
+        """Answer with the labelled images of the server's gallery that are most like an image; fields are ignored."""
+        return await self._answer(request, jobs.similar, count)
 
     async def _answer(self, request: Any, job: Job, *arguments: object) -> Any:
         deadline = _deadline(request, self.pool)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dermafuse.serving.desk import Fault
-from dermafuse.serving.limits import MAX_OPEN_REQUESTS, Access, Problem
+from dermafuse.serving.limits import MAX_OPEN_REQUESTS, Access, Problem, WrongKeys
 from dermafuse.serving.metrics import Metrics
 from dermafuse.serving.pool import Pool
 
@@ -41,7 +41,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _GUARDED: Final = ("/v1/", "/metrics", "/v2")
 _OPEN: Final = ("/v2/health/live", "/v2/health/ready")
 #: What takes a place; where none is free it is refused here, before its body is read and the routes are looked through.
-_PLACED: Final = re.compile(r"/v1/(predict|predict:batch)|/v2/models/.*/infer")
+_PLACED: Final = re.compile(r"/v1/(predict|predict:batch|similar)|/v2/models/.*/infer")
 
 
 @dataclass
@@ -72,6 +72,7 @@ class Guard:
         self.access = access
         self.pool = pool
         self.metrics = metrics
+        self.wrong_keys = WrongKeys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -84,16 +85,21 @@ class Guard:
         exchange = _Exchange(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex, time.monotonic())
         scope.setdefault("state", {}).update(request_id=exchange.request_id, started=exchange.started)
 
+        allowed = _shared_with(headers.get("origin"), self.access)
+
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                message["headers"] = self._headers(message.get("headers", ()), exchange.request_id)
+                message["headers"] = self._headers(message.get("headers", ()), exchange.request_id, allowed)
             await send(message)
 
         self.metrics.active += 1
         try:
-            self._check(scope, headers)
-            await self.inner(scope, receive, told)
+            if allowed and scope["method"] == "OPTIONS" and self.access.knows(headers.get("host", "")):
+                await _answer_preflight(told)
+            else:
+                self._check(scope, headers)
+                await self.inner(scope, receive, told)
         except Problem as problem:
             await _answer_problem(problem, scope, exchange, told)
         except Exception as error:
@@ -115,6 +121,8 @@ class Guard:
             scheme, _, token = headers.get("authorization", "").partition(" ")
             shown = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")
             if not self.access.admits(shown):
+                if shown is not None:
+                    self.wrong_keys.count((scope.get("client") or ("",))[0], time.monotonic())
                 raise Problem(
                     401,
                     "This server needs an API key: send 'Authorization: Bearer KEY'.",
@@ -124,10 +132,10 @@ class Guard:
             self.pool.check_room()
 
     @staticmethod
-    def _headers(own: Any, request_id: str) -> list[tuple[bytes, bytes]]:
+    def _headers(own: Any, request_id: str, allowed: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         found = [(bytes(name), bytes(value)) for name, value in own]
         there = {name.lower() for name, _ in found}
-        ours = {**SECURITY, "X-Request-ID": request_id}
+        ours = {**SECURITY, "X-Request-ID": request_id, **allowed}
         return found + [
             (name.lower().encode(), value.encode())
             for name, value in ours.items()
@@ -147,6 +155,30 @@ class Guard:
             status=exchange.status,
             seconds=round(seconds, 4),
         )
+
+
+def _shared_with(origin: str | None, access: Access) -> Mapping[str, str]:
+    """Return the headers that let a page of another origin read the answer; none where it was not named."""
+    if origin is None or origin.lower() not in access.origins:
+        return {}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": "X-Request-ID, Retry-After, Inference-Header-Content-Length",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Vary": "Origin",
+    }
+
+
+async def _answer_preflight(send: Send) -> None:
+    headers = {
+        "Access-Control-Allow-Methods": "GET, POST",
+        "Access-Control-Allow-Headers": "Authorization, X-API-Key, Content-Type, X-Request-ID, "
+        "Inference-Header-Content-Length",
+        "Access-Control-Max-Age": "600",
+    }
+    start = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 204, "headers": start})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _answer_problem(problem: Problem, scope: Scope, exchange: _Exchange, send: Send) -> None:

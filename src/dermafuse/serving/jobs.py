@@ -31,9 +31,7 @@ def predict(model: ServedModel, body: bytes, kind: str, asked: Asked) -> Reply:
         Problem: 400, 413, 415 or 422: the form, its image or a value cannot be used.
     """
     form = parse_form(body, kind)
-    if len(form.images) != 1:
-        raise Problem(422, f"Send one part named 'image', not {len(form.images)}; /v1/predict:batch takes several.")
-    answer = model.answer(form.images[0], given_values(form.values), asked)
+    answer = model.answer(_only_image(form), given_values(form.values), asked)
     return Reply(_json(answer), strange=(answer["out_of_distribution"],))
 
 
@@ -63,9 +61,25 @@ def predict_batch(model: ServedModel, body: bytes, kind: str, asked: Asked, dead
     return Reply(_json(whole), strange=tuple(strange))
 
 
+def similar(model: ServedModel, body: bytes, kind: str, count: int) -> Reply:
+    """Answer with the images of the gallery that are nearest to the one image of a form; other parts are ignored.
+
+    Raises:
+        Problem: as `predict`; 404, there is no gallery.
+    """
+    found = model.similar(_only_image(parse_form(body, kind)), count)
+    return Reply(_json({"similar": found, "model": model.facts, "disclaimer": DISCLAIMER}))
+
+
 def sample(model: ServedModel, number: int) -> Reply:
     """Return generated lesion ``number`` as a JPEG file."""
     return Reply(model.samples.jpeg(number), {"Content-Type": "image/jpeg"})
+
+
+def _only_image(form: Form) -> bytes:
+    if len(form.images) != 1:
+        raise Problem(422, f"Send one part named 'image', not {len(form.images)}; /v1/predict:batch takes several.")
+    return form.images[0]
 
 
 def _json(value: Any) -> bytes:

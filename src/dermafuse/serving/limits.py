@@ -66,10 +66,12 @@ class Access:
     Attributes:
         key: what a caller has to show; ``None``: nothing.
         hosts: names by which the server may be called, besides IP addresses, ``localhost`` and those below it.
+        origins: of pages elsewhere that may ask from a browser (CORS), such as ``https://clinic.example``.
     """
 
     key: str | None = field(default=None, repr=False)
     hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
 
     def admits(self, shown: str | None) -> bool:
         """Whether a caller who shows this key may ask; takes as long for every wrong key."""
@@ -94,6 +96,33 @@ class Access:
         except ValueError:
             return False
         return True
+
+
+class WrongKeys:
+    """Wrong keys by the address that showed them: whoever guesses is told to come later, and so guesses slowly."""
+
+    #: Wrong keys in a minute, and addresses that are remembered.
+    MOST: Final = 20
+    _ADDRESSES: Final = 10_000
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def count(self, address: str, now: float) -> None:
+        """Count a wrong key.
+
+        Raises:
+            Problem: 429, there were too many in the last minute.
+        """
+        since, before = self._seen.get(address, (now, 0))
+        if now - since >= 60:
+            since, before = now, 0
+        if len(self._seen) >= self._ADDRESSES:
+            self._seen.clear()
+        self._seen[address] = (since, before + 1)
+        if before >= self.MOST:
+            wait = max(1, round(60 - (now - since)))
+            raise Problem(429, "Too many wrong keys; ask again later.", retry_after=wait)
 
 
 class Problem(Exception):

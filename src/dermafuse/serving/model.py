@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from dermafuse.data.image_formats import sniff, stored_size
@@ -15,7 +16,9 @@ from dermafuse.runtime.prediction import ImageSource, Prediction, Query
 from dermafuse.runtime.predictor import Predictor
 from dermafuse.runtime.released import is_released
 from dermafuse.serving.desk import Asked
+from dermafuse.serving.gallery import Embedder, read
 from dermafuse.serving.limits import Limits, Problem, unusable
+from dermafuse.serving.points import decide, judged, stability
 from dermafuse.serving.samples import Samples
 
 #: Names that the requests themselves use.
@@ -30,7 +33,7 @@ class ServedModel:
         BundleError: the model cannot be explained.
     """
 
-    def __init__(self, predictor: Predictor, limits: Limits) -> None:
+    def __init__(self, predictor: Predictor, limits: Limits, gallery: Path | None = None) -> None:
         clash = sorted(_RESERVED & set(predictor.fields))
         if clash:
             raise ConfigError(
@@ -41,6 +44,11 @@ class ServedModel:
         self.limits = limits
         self.explainer = Explainer(predictor)
         self.samples = Samples()
+        self.judged = judged(predictor.bundle)
+        self.gallery = None if gallery is None else read(gallery)
+        self._embed: Embedder | None = None
+        if gallery is not None:
+            self._embed = Embedder(predictor.bundle, predictor.precision, threads=predictor.threads)
         bundle = predictor.bundle
         folder = bundle.path.resolve()
         called = folder.parent.name if folder.name == "model" else folder.name
@@ -60,6 +68,11 @@ class ServedModel:
         """
         said = self.predict(image, metadata, asked.views)
         answer = {**said.to_dict(), **self.in_words(said)}
+        if asked.operating_point is not None:
+            points = self.judged["operating_points"]
+            answer["operating_point"] = decide(points, asked.operating_point, asked.prevalence, said)
+        if asked.stability:
+            answer["stability"] = stability(self.predictor.predict_views(Query(image, metadata)))
         if asked.explain:
             given: dict[str, Any] = dict(metadata)
             try:
@@ -80,6 +93,20 @@ class ServedModel:
                 self._check_file(image)
             self.predictor.check_fields(metadata)
             return self.predictor.predict_query(Query(image, metadata, "The upload"), views)
+        except DermafuseError as error:
+            raise unusable(error) from error
+
+    def similar(self, image: bytes, count: int) -> list[dict[str, Any]]:
+        """Return the images of the gallery that are nearest to this one, as `Gallery.nearest` does.
+
+        Raises:
+            Problem: 404, there is no gallery; or as `answer`.
+        """
+        if self.gallery is None or self._embed is None:
+            raise Problem(404, "This server has no gallery; start it with --gallery and labelled images of yours.")
+        try:
+            self._check_file(image)
+            return self.gallery.nearest(self._embed(image), count)
         except DermafuseError as error:
             raise unusable(error) from error
 
@@ -134,7 +161,8 @@ class ServedModel:
             "coverage": None if rule is None else rule.coverage,
             "out_of_distribution_rule": None if bundle.ood is None else bundle.ood.method,
             "announcements": list(bundle.info.get("announcements", ())),  # type: ignore[arg-type]
-            "metrics": bundle.info.get("metrics"),
+            **self.judged,
+            "gallery": self.gallery is not None,
             "card": bundle.card,
             "limits": {
                 "upload_bytes": self.limits.upload_bytes,

@@ -46,12 +46,14 @@ class ModelSource:
         precision: arithmetic.
         limits: of the server.
         threads: CPUs that one prediction uses.
+        gallery: file of a gallery (`gallery_build.build`); ``None``: there is none.
     """
 
     run: Path | None
     precision: Literal["auto", "f32", "bf16"]
     limits: Limits
     threads: int
+    gallery: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ def _work(pipe: Connection, source: ModelSource) -> None:
     from dermafuse.serving.model import ServedModel
 
     try:
-        model = ServedModel(load(source.run, precision=source.precision, threads=source.threads), source.limits)
+        predictor = load(source.run, precision=source.precision, threads=source.threads)
+        model = ServedModel(predictor, source.limits, source.gallery)
     except DermafuseError as error:
         pipe.send(error)
         return

@@ -41,18 +41,18 @@ class Protocol:
         def add(path: str, handler: Any, *statuses: int) -> None:
             routes.add_api_route(path, handler, methods=["GET"], responses=protocol_errors(400, *statuses))
 
-        add("/v2", self.server, 401)
+        add("/v2", self.server, 401, 429)
         add("/v2/health/live", self.live)
         add("/v2/health/ready", self.server_ready, 503)
         for version in ("", "/versions/{version}"):
             model = f"/v2/models/{{name}}{version}"
-            add(model, self.metadata, 401, 404)
-            add(f"{model}/ready", self.model_ready, 401, 404, 503)
+            add(model, self.metadata, 401, 404, 429)
+            add(f"{model}/ready", self.model_ready, 401, 404, 429, 503)
             routes.add_api_route(
                 f"{model}/infer",
                 self.infer,
                 methods=["POST"],
-                responses=protocol_errors(400, 401, 404, 408, 413, 415, 422, 503),
+                responses=protocol_errors(400, 401, 404, 408, 413, 415, 422, 429, 503),
                 openapi_extra={"requestBody": {"required": True, **_JSON}},
             )
         return routes
@@ -60,7 +60,12 @@ class Protocol:
     async def server(self) -> Any:
         """Return what this server is."""
         return JSONResponse(
-            {"name": "dermafuse", "version": dermafuse.__version__, "extensions": ["binary_tensor_data"]}
+            {
+                "name": "dermafuse",
+                "version": dermafuse.__version__,
+                "extensions": ["binary_tensor_data"],
+                "parameters": {"model": self.model.name, "digest": self.model.facts["digest"]},
+            }
         )
 
     async def live(self) -> Any:
