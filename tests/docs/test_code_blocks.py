@@ -64,6 +64,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return get
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", alive())
 def test_the_blocks_of_a_page_run_in_order_and_print_what_it_says(
     page: Path, stock: Callable[[str], Path], tmp_path: Path

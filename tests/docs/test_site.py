@@ -48,6 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow  # builds the site; .ci/run runs it (make docs)
 def test_every_link_of_the_site_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     parsed = {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
