@@ -32,7 +32,7 @@ types: $(READY)
 # links of the site, pages that train, notebooks.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
-	$(BIN)/python -m pytest -q -m slow tests/docs
+	DERMAFUSE_SITE=site $(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow tests/docs
 
 # The released model from HAM10000: five grouped folds, then one training on all lesions (two hours on 2 cores, estimated from one fold).
 DATA ?= ../shared/ham10000

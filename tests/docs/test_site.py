@@ -39,7 +39,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built with every warning an error, with a sample of seconds."""
+    """The site that was just built (``DERMAFUSE_SITE``), else one built here, strictly, with a sample of seconds."""
+    if os.environ.get("DERMAFUSE_SITE"):
+        return Path(os.environ["DERMAFUSE_SITE"]).resolve()
     folder = tmp_path_factory.mktemp("site") / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
     own = {"DERMAFUSE_DOCS_SAMPLE": "tiny", "NO_MKDOCS_2_WARNING": "1"}
