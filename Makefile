@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint types docs release clean
+.PHONY: setup demo test lint types docs release clean package sbom
 
 setup: $(READY)
 
@@ -41,5 +41,18 @@ release: $(READY)
 	$(BIN)/dermafuse train --data $(DATA) --folds 5 --out $(RUNS)/standard --resume
 	$(BIN)/dermafuse release $(RUNS)/standard --to pretrained/ham10000-lite1 --overwrite
 
+# What is given away: wheel and source in dist/, checked as a package index would.
+package: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+
+# The bill of materials of the runtime (CycloneDX): what `pip install dermafuse` brings, from a fresh environment.
+sbom: package
+	$(PYTHON) -m venv dist/runtime
+	dist/runtime/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-format JSON --output-file dist/sbom.cdx.json dist/runtime
+	rm -rf dist/runtime
+
 clean:
-	rm -rf $(VENV) site demo-run demo-run-data .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist build site demo-run demo-run-data .pytest_cache .mypy_cache .ruff_cache

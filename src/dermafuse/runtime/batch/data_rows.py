@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dermafuse.data.readers.read import read_dataset
 from dermafuse.runtime.batch.table_rows import Columns, Row
 
 
@@ -21,6 +20,8 @@ class DataRows:
     """
 
     def __init__(self, data: Path, *, fields: Sequence[str]) -> None:
+        from dermafuse.data.readers.read import read_dataset  # pandas: who predicts a table needs none
+
         self.table = data
         self._records = read_dataset(data, labelled=False)
         table = self._records.table

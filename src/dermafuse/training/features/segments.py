@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import threading
 import time
@@ -63,21 +64,19 @@ class Segment:
             for slot, digest, view, check in entries:
                 offset = (slot - start) * self._row_bytes
                 if not held or slot < start or offset + self._row_bytes > len(held):
-                    start, offset, held = slot, 0, self._read(stream.fileno(), slot, step)
+                    start, offset, held = slot, 0, self._read(stream, slot, step)
                 row = held[offset : offset + self._row_bytes]
                 if len(row) < self._row_bytes or checksum(digest, view, row) != check:
                     bad.append((digest, view))
         return bad
 
-    def _read(self, descriptor: int, slot: int, count: int) -> memoryview:
+    def _read(self, stream: io.FileIO, slot: int, count: int) -> memoryview:
         # Read, not mapped: a sector that cannot be read is an error then, and not the end of the process.
-        try:
-            return memoryview(os.pread(descriptor, count * self._row_bytes, slot * self._row_bytes))
-        except OSError:
-            try:
-                return memoryview(os.pread(descriptor, self._row_bytes, slot * self._row_bytes))
-            except OSError:
-                return memoryview(b"")
+        for rows in (count, 1):
+            with contextlib.suppress(OSError):
+                stream.seek(slot * self._row_bytes)
+                return memoryview(stream.read(rows * self._row_bytes))
+        return memoryview(b"")
 
 
 class SegmentWriter:
