@@ -25,8 +25,9 @@ from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.robustness import queries
 from dermafuse.runs import read_metrics
+from dermafuse.runtime.decision.rule import choose_labels
 from dermafuse.runtime.decision.temperature import apply, fit_temperature
-from dermafuse.training.decision_rule import decide, fit_offsets
+from dermafuse.training.decision_rule import fit_offsets
 
 #: Name -> settings that differ from recipe standard.
 TRIALS: dict[str, tuple[str, ...]] = {
@@ -103,7 +104,7 @@ def eight_views(run: Path, data: str) -> Scored:
     priors = np.array([counts[code] for code in tuning.classes]) / counts.sum()
     offsets = fit_offsets(apply(answers["tuning"], temperature), priors)
     probabilities = apply(answers["validation"], temperature)
-    return replace(validation, probabilities=probabilities, predicted=decide(probabilities, offsets))
+    return replace(validation, probabilities=probabilities, predicted=choose_labels(probabilities, offsets))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import precision_score, recall_score, roc_curve
+from sklearn.metrics import precision_score, recall_score
 
 from dermafuse import diagnoses
 from dermafuse.errors import DataError
@@ -18,7 +18,6 @@ from dermafuse.evaluation.operating_points import (
     ppv_at_prevalence,
     threshold_at_sensitivity,
     threshold_at_specificity,
-    threshold_youden,
 )
 
 CLASSES = diagnoses.CODES
@@ -57,15 +56,6 @@ def test_the_specificity_threshold_is_the_lowest_score_that_reaches_its_level(pa
     lower = score[score < threshold]
     if len(lower):
         assert rates(positive, score, lower.max())[1] < level
-
-
-@given(pairs)
-@settings(max_examples=80, deadline=None)
-def test_youdens_threshold_has_the_largest_index_on_the_roc_curve(pair):
-    positive, score = pair
-    fpr, tpr, _ = roc_curve(positive, score, drop_intermediate=False)
-    sensitivity, specificity = rates(positive, score, threshold_youden(positive, score))
-    assert sensitivity + specificity - 1 == pytest.approx((tpr - fpr)[1:].max())
 
 
 def test_rounding_does_not_ask_for_one_positive_more():
@@ -171,8 +161,6 @@ def test_unusable_input_is_refused():
         threshold_at_sensitivity(np.zeros(20, dtype=bool), score, 0.9)
     with pytest.raises(DataError, match="No negative row"):
         threshold_at_specificity(np.ones(20, dtype=bool), score, 0.9)
-    with pytest.raises(DataError, match="positive and negative"):
-        threshold_youden(np.ones(20, dtype=bool), score)
     with pytest.raises(DataError, match="above 0 and at most 1"):
         threshold_at_sensitivity(positive, score, 90)
     with pytest.raises(DataError, match="of bool"):

@@ -17,7 +17,7 @@ from dermafuse.exporters.quantize_gate import Decider, LabelledImages, Scores, d
 from dermafuse.labels import HAM10000
 from dermafuse.progress import Silent
 from dermafuse.runtime.bundle.folder import Bundle, read_bundle
-from dermafuse.runtime.decision.rule import choose_label
+from dermafuse.runtime.decision.rule import choose_labels
 from dermafuse.runtime.predictor import Predictor
 from tiny_bundle import CHANNELS, SIZE, tiny_bundle, tiny_encoder, tiny_network
 from tiny_run import tiny_run
@@ -45,7 +45,7 @@ def rows_right_for(bundle: Bundle, data: Path) -> LabelledImages:
     labels = []
     for record in table.to_dict("records"):
         found = predictor.predict(record["path"], **{name: record[name] for name in bundle.encoder.fields})
-        labels.append(choose_label(np.array([found.probabilities[code] for code in bundle.classes]), bundle.offsets))
+        labels.append(choose_labels([list(found.probabilities.values())], bundle.offsets)[0])
     return LabelledImages([Path(path) for path in table["path"]], meta, np.array(labels, np.int64))
 
 

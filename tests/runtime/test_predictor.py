@@ -15,7 +15,8 @@ from dermafuse.data.images import dihedral_views, load_image
 from dermafuse.errors import ConfigError, DataError, ImageError
 from dermafuse.runtime.bundle.folder import OutOfDistribution, PredictionSets
 from dermafuse.runtime.decision import temperature
-from dermafuse.runtime.decision.rule import choose_label, prediction_set, strangeness
+from dermafuse.runtime.decision.out_of_distribution import ood_scores
+from dermafuse.runtime.decision.rule import choose_labels, ranked_sets
 from dermafuse.runtime.engine import Engine
 from dermafuse.runtime.prediction import Query
 from dermafuse.runtime.predictor import Predictor
@@ -180,8 +181,7 @@ def test_the_decision_rule_moves_the_label_but_not_the_probabilities(tmp_path, p
 
 def test_prediction_sets_hold_the_classes_at_or_above_their_minimum_most_probable_first():
     rule = PredictionSets(coverage=0.9, minimum_probability=[0.5, 0.2, 0.05, 0.4])
-    assert prediction_set(np.array([0.3, 0.2, 0.4, 0.1]), rule) == (2, 1)
-    assert prediction_set(np.array([0.45, 0.1, 0.04, 0.39]), rule) == ()
+    assert ranked_sets([[0.3, 0.2, 0.4, 0.1], [0.45, 0.1, 0.04, 0.39]], rule) == [(2, 1), ()]
 
 
 def test_without_rules_there_is_no_set_and_no_flag(tmp_path):
@@ -193,20 +193,22 @@ def test_out_of_distribution_scores_agree_with_their_formulas():
     rng = np.random.default_rng(0)
     logits, z = rng.normal(size=5), rng.normal(size=4)
     energy = OutOfDistribution(method="energy", threshold=0.0)
-    assert math.isclose(strangeness(energy, logits, z, {}), -math.log(np.exp(logits).sum()), rel_tol=1e-12)
+    assert math.isclose(
+        ood_scores(energy, {}, logits[None], z[None])[0], -math.log(np.exp(logits).sum()), rel_tol=1e-12
+    )
 
     means, covariance = rng.normal(size=(3, 4)), np.diag([1.0, 4.0, 0.25, 2.0])
     whitening = np.linalg.cholesky(np.linalg.inv(covariance))
     expected = min((z - m) @ np.linalg.inv(covariance) @ (z - m) for m in means)
     arrays = {"ood/means": means, "ood/whitening": whitening}
-    found = strangeness(OutOfDistribution(method="mahalanobis", threshold=0.0), logits, z, arrays)
+    found = ood_scores(OutOfDistribution(method="mahalanobis", threshold=0.0), arrays, logits[None], z[None])[0]
     assert math.isclose(found, expected, rel_tol=1e-5)
 
     bank = rng.normal(size=(20, 4))
     bank /= np.linalg.norm(bank, axis=1, keepdims=True)
     expected = np.sort(np.linalg.norm(bank - z / np.linalg.norm(z), axis=1))[4]
     rule = OutOfDistribution(method="knn", threshold=0.0, neighbours=5)
-    assert math.isclose(strangeness(rule, logits, z, {"ood/bank": bank}), expected, rel_tol=1e-5)
+    assert math.isclose(ood_scores(rule, {"ood/bank": bank}, logits[None], z[None])[0], expected, rel_tol=1e-5)
 
 
 def test_the_flag_is_raised_above_the_threshold_only(tmp_path):
@@ -228,8 +230,8 @@ def test_the_flag_is_raised_above_the_threshold_only(tmp_path):
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9).filter(lambda p: sum(p) > 0))
 def test_without_offsets_the_label_is_the_most_probable_class(weights):
     p = np.array(weights) / sum(weights)
-    assert p[choose_label(p, None)] == p.max()
-    assert p[choose_label(p, [0.0] * len(p))] == pytest.approx(p.max())
+    assert p[choose_labels([p], None)[0]] == p.max()
+    assert p[choose_labels([p], [0.0] * len(p))[0]] == pytest.approx(p.max())
 
 
 def test_a_prediction_is_plain_json(predictor):

@@ -21,7 +21,6 @@ from dermafuse.runtime.decision.conformal import (
     apply_prediction_sets,
     calibration_counts,
     fit_prediction_sets,
-    set_words,
 )
 from dermafuse.runtime.decision.ood_features import OOD_FEATURES, FeatureReader, with_ood_features
 from dermafuse.runtime.decision.out_of_distribution import (
@@ -32,7 +31,7 @@ from dermafuse.runtime.decision.out_of_distribution import (
     fit_threshold,
     ood_scores,
 )
-from dermafuse.runtime.decision.rule import prediction_set, strangeness
+from dermafuse.runtime.decision.rule import ranked_sets
 from tiny_bundle import tiny_network
 
 
@@ -114,19 +113,12 @@ def test_coverage_of_images_is_as_promised_where_lesions_with_more_images_are_ha
 def test_single_rows_get_the_sets_that_the_table_gets() -> None:
     p, true = rows(200)
     rule = fit_prediction_sets(p, true)
-    sets = apply_prediction_sets(p, rule)
-    words = set_words(sets, "abcd")
+    sets, ranked = apply_prediction_sets(p, rule), ranked_sets(p, rule)
+    assert not sets.all(axis=1).all()
     for row in range(50):
-        alone = prediction_set(p[row], rule)
-        assert {"abcd"[code] for code in alone} == set(words[row])
-        assert list(p[row][list(alone)]) == sorted(p[row][list(alone)], reverse=True)
-
-
-def test_an_empty_set_is_filled_only_where_asked() -> None:
-    rule = PredictionSets(coverage=0.9, minimum_probability=[0.9, 0.9])
-    p = np.array([[0.6, 0.4]])
-    assert not apply_prediction_sets(p, rule).any()
-    assert apply_prediction_sets(p, rule, never_empty=True).tolist() == [[True, False]]
+        assert ranked_sets(p[row : row + 1], rule) == [ranked[row]]
+        assert set(ranked[row]) == set(np.flatnonzero(sets[row]))
+        assert list(p[row][list(ranked[row])]) == sorted(p[row][list(ranked[row])], reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +169,9 @@ def test_one_image_is_as_strange_alone_as_in_a_table(method: str) -> None:
     logits = np.random.default_rng(0).normal(size=(40, 5))
     fitted = fit_ood(cloud(300, 0), cloud(120, 1), np.tile(logits, (3, 1)), method=method)  # type: ignore[arg-type]
     table = ood_scores(fitted.rule, fitted.arrays, logits, cloud(40, 2))
-    alone = [strangeness(fitted.rule, logits[row], cloud(40, 2)[row], fitted.arrays) for row in range(40)]
-    assert np.allclose(table, alone, rtol=2e-3)
+    one = [slice(row, row + 1) for row in range(40)]
+    alone = [ood_scores(fitted.rule, fitted.arrays, logits[row], cloud(40, 2)[row])[0] for row in one]
+    assert np.allclose(table, alone, rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["mahalanobis", "knn"])

@@ -3,8 +3,8 @@
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from dermafuse.runtime.decision.rule import choose_label
-from dermafuse.training.decision_rule import decide, expected_score, fit_offsets, fit_shift
+from dermafuse.runtime.decision.rule import choose_labels
+from dermafuse.training.decision_rule import expected_score, fit_offsets, fit_shift
 
 
 def imbalanced(seed: int, rows: int = 3000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -22,22 +22,24 @@ def test_offsets_fitted_on_some_rows_raise_balanced_accuracy_on_others() -> None
     probabilities, _, priors = imbalanced(0)
     offsets = fit_offsets(probabilities, priors)
     others, truth, _ = imbalanced(1)
-    plain = balanced_accuracy_score(truth, decide(others, None))
-    assert balanced_accuracy_score(truth, decide(others, offsets)) > plain + 0.1
+    plain = balanced_accuracy_score(truth, choose_labels(others, None))
+    assert balanced_accuracy_score(truth, choose_labels(others, offsets)) > plain + 0.1
 
 
 def test_rows_that_are_balanced_and_certain_need_no_offsets() -> None:
     labels = np.arange(90) % 3
     probabilities = np.full((90, 3), 0.005)
     probabilities[np.arange(90), labels] = 0.99
-    assert (decide(probabilities, fit_offsets(probabilities, np.full(3, 1 / 3))) == labels).all()
+    assert (choose_labels(probabilities, fit_offsets(probabilities, np.full(3, 1 / 3))) == labels).all()
 
 
-def test_training_decides_as_the_bundle_does() -> None:
+def test_one_record_is_decided_as_row_0_of_a_table() -> None:
     probabilities, _, priors = imbalanced(2, rows=200)
-    offsets = fit_offsets(probabilities, priors)
-    assert decide(probabilities, offsets).tolist() == [choose_label(row, offsets.tolist()) for row in probabilities]
-    assert decide(probabilities, None).tolist() == [choose_label(row, None) for row in probabilities]
+    probabilities[0] = [1.0, 0.0, 0.0]
+    for offsets in (fit_offsets(probabilities, priors), None):
+        table = choose_labels(probabilities, offsets)
+        assert [choose_labels(row[None], offsets)[0] for row in probabilities] == table.tolist()
+    assert (choose_labels(probabilities, [0.0, 0.0, 5.0]) != choose_labels(probabilities, None)).any()
 
 
 def test_the_shift_undoes_what_weighting_by_the_class_did() -> None:
@@ -60,7 +62,7 @@ def test_a_class_without_rows_keeps_the_shift_finite() -> None:
 
 def test_the_expected_score_of_exact_posteriors_is_the_score_of_the_labels() -> None:
     probabilities, labels, _ = imbalanced(6, rows=40_000)
-    decided = decide(probabilities, np.array([0.0, 0.6, 1.2]))
+    decided = choose_labels(probabilities, np.array([0.0, 0.6, 1.2]))
     counted = (
         (labels == decided).mean()
         + balanced_accuracy_score(labels, decided)

@@ -28,7 +28,6 @@ def coverage_report(
     counts: Sequence[int],
     *,
     groups: npt.ArrayLike | None = None,
-    never_empty: bool = False,
 ) -> dict[str, Any]:
     """Return coverage and size of the sets, overall and by class.
 
@@ -39,7 +38,6 @@ def coverage_report(
         rule: of the sets.
         counts: (k,) lesions that the rule of each class was fitted on (`calibration_counts`).
         groups: (n,) lesion ids: the expected range then counts lesions, not rows, as independent.
-        never_empty: as in ``apply_prediction_sets``.
 
     Returns:
         ``{"target", "coverage", "mean_size", "empty_share", "single_share", "per_class": {code: {"n", "covered",
@@ -52,7 +50,7 @@ def coverage_report(
         DataError: arrays that do not fit each other.
     """
     labels = np.asarray(true)
-    sets = apply_prediction_sets(probabilities, rule, never_empty=never_empty)
+    sets = apply_prediction_sets(probabilities, rule)
     if labels.shape != (len(sets),) or len(counts) != len(classes) or sets.shape[1] != len(classes) or not len(sets):
         raise DataError(
             f"true {labels.shape}, {len(counts)} counts and {len(classes)} classes do not fit {sets.shape}."

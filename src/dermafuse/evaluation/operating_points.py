@@ -5,9 +5,9 @@ So choosing (:func:`threshold_at_sensitivity` and its siblings) and judging (:fu
 calls, and :func:`operating_points` takes both sets of rows.
 
 Sources:
-    Youden's index: Youden, Cancer 3, 1950. Number needed to biopsy = biopsies for each malignancy found =
-    1 / PPV (as the number needed to excise: English, Del Mar & Burton, Med. J. Aust. 180, 2004). PPV at
-    another prevalence: Bayes' rule, e.g. Altman & Bland, BMJ 309, 1994.
+    Number needed to biopsy = biopsies for each malignancy found = 1 / PPV (as the number needed to excise: English,
+    Del Mar & Burton, Med. J. Aust. 180, 2004). PPV at another prevalence: Bayes' rule, e.g. Altman & Bland, BMJ 309,
+    1994.
 """
 
 from __future__ import annotations
@@ -73,22 +73,6 @@ def threshold_at_specificity(positive: npt.ArrayLike, score: npt.ArrayLike, leve
     candidates = np.append(np.unique(scores), np.nextafter(scores.max(), np.inf))
     cleared = np.searchsorted(negatives, candidates, side="left")  # negatives below each candidate
     return float(candidates[np.argmax(cleared >= level * len(negatives) - 1e-9)])
-
-
-def threshold_youden(positive: npt.ArrayLike, score: npt.ArrayLike) -> float:
-    """Return the threshold of the largest sensitivity + specificity - 1; of equals the highest.
-
-    Raises:
-        DataError: not both positive and negative rows, or arrays that do not fit.
-    """
-    is_positive, scores = _check_pair(positive, score)
-    own, other = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
-    if len(own) == 0 or len(other) == 0:
-        raise DataError("Youden's index needs positive and negative rows; choose it on rows that hold both.")
-    candidates = np.unique(scores)[::-1]
-    missed = np.searchsorted(own, candidates, side="left") / len(own)
-    cleared = np.searchsorted(other, candidates, side="left") / len(other)
-    return float(candidates[np.argmax(cleared - missed)])
 
 
 def apply_threshold(

@@ -28,7 +28,7 @@ from dermafuse.errors import ConfigError, OutputError
 from dermafuse.exporters.quantize_gate import Decider, LabelledImages, Scores, drop, figures, scores_of, side_of
 from dermafuse.progress import Reporter
 from dermafuse.runtime.bundle.folder import Bundle
-from dermafuse.runtime.decision.rule import choose_label
+from dermafuse.runtime.decision.rule import choose_labels
 from dermafuse.runtime.decision.temperature import apply
 from dermafuse.runtime.network import IMAGE_INPUT, LOGITS, META_INPUT
 
@@ -183,8 +183,8 @@ def _with_control(
         """Return 1 minus the larger drop of the two measures, and the logits, by which NNCF ranks the layers."""
         chosen = list(items)
         logits = [np.array(compiled(feed(row))[LOGITS]) for row in chosen]
-        decided = [choose_label(apply(one[0], bundle.temperature), bundle.offsets) for one in logits]
-        found = scores_of(validation.labels[chosen], np.array(decided), bundle.labels)
+        decided = choose_labels(apply(np.concatenate(logits), bundle.temperature), bundle.offsets)
+        found = scores_of(validation.labels[chosen], decided, bundle.labels)
         return 1.0 - drop(alone, found), [[one] for one in logits]  # NNCF divides by that of the model itself
 
     ranking = nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=min(subset, len(validation)))

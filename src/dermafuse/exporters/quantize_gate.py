@@ -15,7 +15,7 @@ from dermafuse.data.images import load_image
 from dermafuse.errors import ConfigError
 from dermafuse.labels import LabelSet
 from dermafuse.runtime.bundle.folder import Bundle
-from dermafuse.runtime.decision.rule import choose_label
+from dermafuse.runtime.decision.rule import choose_labels
 from dermafuse.runtime.decision.temperature import apply
 from dermafuse.runtime.engine import Engine
 from dermafuse.runtime.network import IMAGE_INPUT, LOGITS, inference_model
@@ -66,7 +66,7 @@ class Decider:
     def scores(self, rows: LabelledImages) -> Scores:
         """Return accuracy, balanced accuracy (mean recall of the classes that occur), sensitivity for the critical."""
         bundle = self._bundle
-        decided = np.zeros(len(rows), np.int64)
+        means = np.zeros((len(rows), len(bundle.classes)))
 
         def work(row: int) -> None:
             pictures: dict[int, npt.NDArray[np.uint8]] = {}
@@ -76,10 +76,10 @@ class Decider:
                     pictures[side] = load_image(rows.paths[row], side)[np.newaxis]
                 inputs = (pictures[side], rows.meta[row : row + 1]) if takes_metadata else (pictures[side],)
                 probabilities.append(apply(engine.infer(*inputs)[0][0], bundle.temperature))
-            decided[row] = choose_label(np.mean(probabilities, axis=0), bundle.offsets)
+            means[row] = np.mean(probabilities, axis=0)
 
         self._engines[0][0].map_threads(range(len(rows)), work)
-        return scores_of(rows.labels, decided, bundle.labels)
+        return scores_of(rows.labels, choose_labels(means, bundle.offsets), bundle.labels)
 
 
 def scores_of(true: npt.NDArray[np.int64], decided: npt.NDArray[np.int64], classes: LabelSet) -> Scores:

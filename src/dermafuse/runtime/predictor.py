@@ -19,7 +19,8 @@ from dermafuse.runtime.batch.ordered import ordered_map
 from dermafuse.runtime.bundle.files import printable
 from dermafuse.runtime.bundle.folder import Bundle
 from dermafuse.runtime.decision import quality, temperature
-from dermafuse.runtime.decision.rule import choose_label, prediction_set, strangeness
+from dermafuse.runtime.decision.out_of_distribution import ood_scores
+from dermafuse.runtime.decision.rule import choose_labels, ranked_sets
 from dermafuse.runtime.engine import Engine, Precision
 from dermafuse.runtime.network import LOGITS, Network, check_network, inference_model
 from dermafuse.runtime.prediction import ImageSource, Prediction, Query, Views
@@ -297,7 +298,7 @@ class Predictor:
                 logits, *vector = member.engine.infer(*inputs)
                 probabilities.append(temperature.apply(logits[0], self.bundle.temperature))
                 if self.bundle.ood is not None and number == 0:
-                    strange.append(strangeness(self.bundle.ood, logits[0], vector[0][0], member.head))
+                    strange.append(ood_scores(self.bundle.ood, member.head, logits, vector[0])[0])
         return np.array(probabilities), float(np.mean(strange)) if strange else None, pictures
 
     def check_fields(self, given: Iterable[str]) -> None:
@@ -321,10 +322,11 @@ class Predictor:
     ) -> Prediction:
         """Return the prediction that follows from calibrated probabilities (k,) of a record."""
         bundle = self.bundle
-        label = bundle.classes[choose_label(probabilities, bundle.offsets)]
+        label = bundle.classes[choose_labels(probabilities[np.newaxis], bundle.offsets)[0]]
         chosen = None
         if bundle.prediction_set is not None:
-            chosen = tuple(bundle.classes[p] for p in prediction_set(probabilities, bundle.prediction_set))
+            (inside,) = ranked_sets(probabilities[np.newaxis], bundle.prediction_set)
+            chosen = tuple(bundle.classes[position] for position in inside)
         return Prediction(
             probabilities={code: float(p) for code, p in zip(bundle.classes, probabilities, strict=True)},
             label=label,

@@ -17,9 +17,9 @@ from dermafuse.evaluation.metric_table import chosen_of
 from dermafuse.evaluation.metrics import block_of
 from dermafuse.evaluation.predictions import Scored, check_predictions
 from dermafuse.progress import Reporter
+from dermafuse.runtime.decision.rule import choose_labels
 from dermafuse.runtime.decision.temperature import apply
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.decision_rule import decide
 from dermafuse.training.first_look import choose_split, draw_split
 from dermafuse.training.loop.fit import predict_logits
 from dermafuse.training.loop.pipeline import Rows
@@ -154,7 +154,7 @@ def _without_metadata(trained: Trained) -> _Audited:
     rows = data.validation.rows
     blank = Rows(rows.images, np.tile(data.encoder.absent(), (len(rows), 1)), rows.labels, rows.image_size)
     probabilities = apply(predict_logits(trained.model, blank), outcome.temperature)
-    return _Audited(trained, probabilities, decide(probabilities, outcome.offsets))
+    return _Audited(trained, probabilities, choose_labels(probabilities, outcome.offsets))
 
 
 def _paired(a: _Audited, b: _Audited, seed: int) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from dermafuse.evaluation.predictions import check_predictions
 from dermafuse.labels import LabelSet
 from dermafuse.progress import Reporter
 from dermafuse.runtime.bundle.schema import PredictionSets
+from dermafuse.runtime.decision.rule import choose_labels
 from dermafuse.runtime.decision.temperature import apply, fit_temperature
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.decision_rule import decide, fit_offsets, fit_shift
+from dermafuse.training.decision_rule import fit_offsets, fit_shift
 from dermafuse.training.loop.fit import predict_logits
 from dermafuse.training.prepare import Prepared, Side
 
@@ -52,7 +53,6 @@ class Outcome:
         temperature: fitted on the tuning rows; 1 where there are none.
         prior_shift: float64 (k,), added to the bias of the logits; ``None``: nothing was.
         offsets: float64 (k,), added to log probabilities before the decision; ``None``: the largest decides.
-        tuning_logits: float32 (n, k) of the tuning rows, before the temperature; ``None``: no such rows.
         not_fitted: what too few tuning lesions left out -> why.
     """
 
@@ -62,7 +62,6 @@ class Outcome:
     temperature: float
     prior_shift: NDArray[np.float64] | None
     offsets: NDArray[np.float64] | None
-    tuning_logits: NDArray[np.float32] | None
     not_fitted: dict[str, str] = field(default_factory=dict)
 
 
@@ -79,7 +78,7 @@ def judge(
     Where ``calibration`` is given nothing is fitted, nor what has too few tuning lesions (``evaluation.enough``); where
     there are no validation rows nothing is measured.
     """
-    temperature, shift, offsets, tuning = 1.0, None, None, None
+    temperature, shift, offsets = 1.0, None, None
     missing: dict[str, str] = {}
     probabilities: dict[str, NDArray[np.float64]] = {}
     if calibration is not None:
@@ -103,11 +102,11 @@ def judge(
             offsets = fit_offsets(probabilities["tuning"], priors)
     if len(data.validation.rows):
         probabilities["validation"] = apply(predict_logits(model, data.validation.rows), temperature)
-    predicted = {name: decide(each, offsets) for name, each in probabilities.items()}
+    predicted = {name: choose_labels(each, offsets) for name, each in probabilities.items()}
     block = {}
     if "validation" in probabilities:
         block = measured(data.validation, probabilities["validation"], predicted["validation"], classes, config)
-    return Outcome(block, probabilities, predicted, temperature, shift, offsets, tuning, missing)
+    return Outcome(block, probabilities, predicted, temperature, shift, offsets, missing)
 
 
 def _too_few(tuning: Side, config: TrainConfig) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
+from dermafuse.runtime.decision.rule import choose_labels
 from dermafuse.runtime.decision.temperature import apply, fit_temperature
 
 #: Strengths of the offsets that are tried.
@@ -48,16 +49,6 @@ def _log_priors(priors: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
     return np.asarray(logs - logs.mean(), dtype=np.float64)
 
 
-def decide(probabilities: NDArray[np.float64], offsets: NDArray[np.float64] | None) -> NDArray[np.int64]:
-    """Return the decision of each row, int64 (n,): the largest ``log p + offset``."""
-    scores = probabilities
-    if offsets is not None:
-        # The floor keeps log finite and lies far below any probability that float32 logits give.
-        scores = np.log(np.maximum(probabilities, 1e-300)) + offsets
-    chosen: NDArray[np.int64] = np.argmax(scores, axis=1).astype(np.int64)
-    return chosen
-
-
 def fit_offsets(probabilities: NDArray[np.float64], priors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return decision offsets ``-tau log(prior)``, tau in 0..1 the best of 21 for these rows.
 
@@ -73,7 +64,9 @@ def fit_offsets(probabilities: NDArray[np.float64], priors: NDArray[np.float64])
         priors: float64 (k,), share of each class among the training rows.
     """
     direction = -_log_priors(priors, len(probabilities))
-    scores = [expected_score(probabilities, decide(probabilities, strength * direction)) for strength in _STRENGTHS]
+    scores = [
+        expected_score(probabilities, choose_labels(probabilities, strength * direction)) for strength in _STRENGTHS
+    ]
     return np.asarray(_STRENGTHS[int(np.argmax(scores))] * direction, dtype=np.float64)
 
 

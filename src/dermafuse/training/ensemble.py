@@ -40,9 +40,10 @@ from dermafuse.runs import METRICS, RunFolder, begin
 from dermafuse.runtime.bundle.evaluation import evaluation_json
 from dermafuse.runtime.bundle.folder import Bundle, read_bundle, write_bundle
 from dermafuse.runtime.bundle.schema import PredictionSets
+from dermafuse.runtime.decision.rule import choose_labels
 from dermafuse.training.claim import recorded
 from dermafuse.training.config import TrainConfig, plain_settings, to_toml
-from dermafuse.training.decision_rule import decide, fit_offsets
+from dermafuse.training.decision_rule import fit_offsets
 from dermafuse.training.environment import environment
 from dermafuse.training.experiment import TrainedRun, claim_output, train_run
 from dermafuse.training.first_look import choose_split
@@ -163,7 +164,7 @@ def _judge(trained: Sequence[_Trained], records: Records, split: Split, config: 
         else:
             missing["decision rule"] = why
     held_out, validation = (
-        replace(rows, predicted=decide(rows.probabilities, offsets)) for rows in (held_out, validation)
+        replace(rows, predicted=choose_labels(rows.probabilities, offsets)) for rows in (held_out, validation)
     )
     block = measure(validation, seed=config.seed)
     tuned, reported = (_measured(rows, records) for rows in (held_out, validation))

@@ -14,7 +14,6 @@ finite-sample correction counts lesions; the promise then holds up to terms of o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -78,14 +77,14 @@ def _minimum(p: Floats, names: npt.NDArray[np.int64], alpha: float) -> float:
     return float(min(1.0, np.sort(p)[::-1][enough[0]])) if len(enough) else 0.0
 
 
-def apply_prediction_sets(probabilities: npt.ArrayLike, rule: PredictionSets, *, never_empty: bool = False) -> Bools:
-    """Return which classes are in each row's set, (n, k).
+def apply_prediction_sets(probabilities: npt.ArrayLike, rule: PredictionSets) -> Bools:
+    """Return which classes are in each row's set, (n, k): those that reach their own minimum probability.
+
+    A set may be empty: then no class looks like its own held-out rows.
 
     Args:
         probabilities: (n, k) calibrated probabilities.
         rule: from :func:`fit_prediction_sets`.
-        never_empty: put the most probable class into sets that would be empty. Coverage can only rise. Without it
-            an empty set says something: no class looks like its own held-out rows.
 
     Raises:
         DataError: another number of classes than the rule has.
@@ -95,9 +94,6 @@ def apply_prediction_sets(probabilities: npt.ArrayLike, rule: PredictionSets, *,
     if p.ndim != 2 or p.shape[1:] != minima.shape:
         raise DataError(f"probabilities have shape {p.shape}; the rule is for (rows, {minima.size}).")
     sets: Bools = p >= minima
-    if never_empty:
-        empty = np.flatnonzero(~sets.any(axis=1))
-        sets[empty, p[empty].argmax(axis=1)] = True
     return sets
 
 
@@ -120,8 +116,3 @@ def _checked(probabilities: npt.ArrayLike, true: npt.ArrayLike) -> tuple[Floats,
     if labels.min() < 0 or labels.max() >= p.shape[1]:
         raise DataError(f"true holds classes {labels.min()}..{labels.max()}; expected 0..{p.shape[1] - 1}.")
     return p, labels.astype(np.int64)
-
-
-def set_words(sets: Bools, classes: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the sets as class codes, in the order of the classes."""
-    return [tuple(code for code, inside in zip(classes, row, strict=True) if inside) for row in sets]

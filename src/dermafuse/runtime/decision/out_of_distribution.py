@@ -164,7 +164,7 @@ def ood_scores(
 ) -> Floats:
     """Return the strangeness of n images, (n,); larger is stranger.
 
-    The same figures as `dermafuse.runtime.decision.rule.strangeness` gives image by image.
+    Serving calls it with one row: what sets the threshold and what is compared with it are one computation.
 
     Args:
         rule: method and its settings.

@@ -1,65 +1,36 @@
-"""From a network's logits and embedding to what is said of an image: label, prediction set, out-of-distribution."""
+"""What is decided of calibrated probabilities, once for fitting, evaluation and serving: one image is row 0."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse.runtime.bundle.schema import OutOfDistribution, PredictionSets
+from dermafuse.runtime.bundle.schema import PredictionSets
+from dermafuse.runtime.decision.conformal import apply_prediction_sets
 
-Floats = npt.NDArray[np.float64]
+#: Keeps logarithms finite; far below any probability that float32 logits give.
+_FLOOR = 1e-300
 
 
-def choose_label(probabilities: Floats, offsets: Sequence[float] | None) -> int:
-    """Return the position of the chosen class: the largest ``log p + offset`` (the largest p without offsets).
+def choose_labels(probabilities: npt.ArrayLike, offsets: npt.ArrayLike | None) -> npt.NDArray[np.int64]:
+    """Return the position of each row's class, (n,): the largest ``log p + offset`` (the largest p without offsets).
 
     Args:
-        probabilities: (k,), 0..1.
+        probabilities: (n, k), 0..1.
         offsets: (k,) decision offsets in log probability, or ``None``.
     """
-    if offsets is None:
-        return int(np.argmax(probabilities))
-    with np.errstate(divide="ignore"):
-        return int(np.argmax(np.log(probabilities) + np.asarray(offsets)))
+    scores = np.asarray(probabilities, dtype=np.float64)
+    if offsets is not None:
+        scores = np.log(np.maximum(scores, _FLOOR)) + np.asarray(offsets, dtype=np.float64)
+    chosen: npt.NDArray[np.int64] = scores.argmax(axis=1).astype(np.int64)
+    return chosen
 
 
-def prediction_set(probabilities: Floats, rule: PredictionSets) -> tuple[int, ...]:
-    """Return the positions of the classes that reach their own minimum probability, the most probable first.
-
-    The set may be empty: then no class looks like its own training examples.
-    """
-    inside = np.flatnonzero(probabilities >= np.asarray(rule.minimum_probability))
-    return tuple(int(position) for position in inside[np.argsort(-probabilities[inside], kind="stable")])
-
-
-def strangeness(
-    rule: OutOfDistribution,
-    logits: npt.NDArray[Any],
-    embedding: npt.NDArray[Any],
-    arrays: Mapping[str, npt.NDArray[Any]],
-) -> float:
-    """Return how unlike the training images an image is; larger is stranger. Sources: see `OutOfDistribution`.
-
-    Args:
-        rule: method and its settings.
-        logits: (k,).
-        embedding: (c,).
-        arrays: ``ood/means`` (m, c) and ``ood/whitening`` (c, r) for ``mahalanobis``; ``ood/bank`` (n, c),
-            rows of length 1, for ``knn``.
-    """
-    if rule.method == "energy":
-        scores = np.asarray(logits, dtype=np.float64)
-        top = scores.max()
-        return float(-(top + np.log(np.exp(scores - top).sum())))
-    vector = np.asarray(embedding, dtype=np.float32)
-    if rule.method == "mahalanobis":
-        apart = (vector - arrays["ood/means"]) @ arrays["ood/whitening"]
-        return float(np.square(apart, dtype=np.float64).sum(axis=1).min())
-    bank = arrays["ood/bank"]
-    vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
-    squared = np.square(bank - vector, dtype=np.float64).sum(axis=1)
-    nearest = min(rule.neighbours, len(bank)) - 1
-    return float(np.sqrt(np.partition(squared, nearest)[nearest]))
+def ranked_sets(probabilities: npt.ArrayLike, rule: PredictionSets) -> list[tuple[int, ...]]:
+    """Return the positions of the classes in each row's set (`apply_prediction_sets`), the most probable first."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    order: Sequence[Sequence[int]] = np.argsort(-p, axis=1, kind="stable").tolist()
+    inside = apply_prediction_sets(p, rule)
+    return [tuple(c for c in ranks if row[c]) for ranks, row in zip(order, inside, strict=True)]

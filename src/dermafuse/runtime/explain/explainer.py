@@ -18,7 +18,7 @@ from dermafuse.data.images import load_image
 from dermafuse.errors import ConfigError, nearest
 from dermafuse.runtime.bundle.folder import Bundle
 from dermafuse.runtime.decision import temperature
-from dermafuse.runtime.decision.rule import strangeness
+from dermafuse.runtime.decision.out_of_distribution import ood_scores
 from dermafuse.runtime.engine import Engine
 from dermafuse.runtime.explain.attribution import MAX_PLAYERS, grad_cam, shapley
 from dermafuse.runtime.explain.headgraph import HeadGraph
@@ -237,7 +237,7 @@ class Explainer:
             blank = None if mean is None else np.broadcast_to(mean.astype(np.float32), features.shape)
             seen.append(_Seen(self._heads[index], features, blank, self._takes_metadata[index]))
             if self._bundle.ood is not None:
-                scores.append(strangeness(self._bundle.ood, logits, vector, arrays))
+                scores.append(ood_scores(self._bundle.ood, arrays, logits[np.newaxis], vector[np.newaxis])[0])
         return seen, float(np.mean(scores)) if scores else None
 
     def _probabilities(self, seen: Sequence[_Seen], meta: npt.NDArray[np.float32], *, image: bool = True) -> Floats:
