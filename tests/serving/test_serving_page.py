@@ -56,9 +56,28 @@ def serving(bundle: Path, *options: str) -> Any:
     return running(bundle, "--workers", "1", *options)
 
 
+#: As `evaluation.operating_points` writes them.
+POINTS = [
+    {"target": "malignant", "rule": "sensitivity", "level": 0.9, "threshold": 0.0, "n": 1432, "positives": 280}
+    | {"sensitivity": 0.902, "specificity": 0.771, "ci95": {"sensitivity": [0.868, 0.931], "specificity": None}},
+    {"target": "mel", "rule": "sensitivity", "level": 0.95, "threshold": 0.999, "n": 1432, "positives": 160}
+    | {"sensitivity": 0.948, "specificity": 0.66, "ci95": {}},
+    {"target": "mel", "rule": "specificity", "level": 0.9, "threshold": None, "n": 9, "positives": 1}
+    | {"sensitivity": None, "specificity": None, "ci95": {}},
+]
+
+#: What a bundle says of how its model was judged.
+JUDGED = {
+    "validation": {"n": 1432, "balanced_accuracy": 0.72, "ci95": {"balanced_accuracy": [0.698, 0.741]}}
+    | {"operating_points": POINTS},
+    "trained_on": {"train": {"files": "AAAAAAAAAAAAAAAB", "lesions": "AAAAAAAA"}},
+}
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with serving(tiny_bundle(tmp_path_factory.mktemp("page") / "tiny")) as started:
+    folder = tmp_path_factory.mktemp("page") / "tiny"
+    with serving(tiny_bundle(folder, evaluation_json=json.dumps(JUDGED).encode())) as started:
         yield started
 
 
@@ -161,6 +180,8 @@ def test_a_lesion_gets_an_answer_with_bars_heatmap_shares_and_what_if(
     assert visit.part("shares").locator("li").count() == 4
     assert "Not known, and so not used: Sex." in visit.told("notes")
     assert visit.told("given") == "Given: Age 55; Body site back."
+    visit.part("stability").wait_for()
+    assert " of 8 flips and quarter turns" in visit.told("stable")
     assert visit.part("what-ifs").locator("svg circle").count() == 1  # at the age that is given
     before = visit.told("bars")
     page.locator("#inputs input[type=range]").fill("20")  # what-if: at once
@@ -382,24 +403,12 @@ def test_the_server_goes_and_comes_back(browser: Any, lesion: Path, tmp_path: Pa
             visit.close()
 
 
-#: As `evaluation.operating_points` writes them.
-POINTS = [
-    {"target": "malignant", "rule": "sensitivity", "level": 0.9, "threshold": 0.0, "n": 1432, "positives": 280}
-    | {"sensitivity": 0.902, "specificity": 0.771, "ci95": {"sensitivity": [0.868, 0.931], "specificity": None}},
-    {"target": "mel", "rule": "sensitivity", "level": 0.95, "threshold": 0.999, "n": 1432, "positives": 160}
-    | {"sensitivity": 0.948, "specificity": 0.66, "ci95": {}},
-    {"target": "mel", "rule": "specificity", "level": 0.9, "threshold": None, "n": 9, "positives": 1}
-    | {"sensitivity": None, "specificity": None, "ci95": {}},
-]
-
-
 def test_an_operating_point_says_what_it_means_and_what_is_true_at_a_stated_prevalence(
     browser: Any, server: Any, lesion: Path
 ) -> None:
-    def model(route: Any) -> None:
-        route.fulfill(json={**route.fetch().json(), "operating_points": POINTS})
-
-    visit = Visit(browser, server.port, routes={"**/v1/model": model})
+    visit = Visit(browser, server.port)
+    assert visit.text("#learned") == "It has learned from 2 images of 1 lesions."
+    assert "balanced accuracy 72.0 % (95 % interval 69.8 % to 74.1 %)" in visit.text("#judged").replace("\u00a0", " ")
     visit.answered(lesion)
     assert visit.part("point").locator("option").count() == 2  # the third has too few lesions to be one
     assert visit.told("verdict").startswith("Flagged: ")

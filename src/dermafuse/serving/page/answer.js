@@ -109,7 +109,8 @@ function showShares(part, { explanation, probabilities }, names) {
   const widest = Math.max(...shares.map(([, value]) => Math.abs(value))) || 1;
   const bars = shares.map(([player, value]) => {
     const width = (0.5 * Math.abs(value)) / widest;
-    const figure = texts.points(`${value < 0 ? "−" : "+"}${(100 * Math.abs(value)).toFixed(1)}`);
+    const size = (100 * Math.abs(value)).toFixed(1);
+    const figure = texts.points(`${Number(size) === 0 ? "" : value < 0 ? "−" : "+"}${size}`);
     const name = player === "image" ? texts.image : called(player);
     return bar({ name, figure, left: value < 0 ? 0.5 - width : 0.5, width, className: value < 0 ? "against" : "for" });
   });
