@@ -146,6 +146,7 @@ def sample() -> dict[str, str | bytes]:
         run = df.train(str(data), out=folder / "RUN", recipe="seed", split="lesion", progress=False, **chosen)
         explain_one(data, folder / "explained.png", SILENT)
         card = (run.path / "model" / "README.md").read_text(encoding="utf-8")
+        card = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)  # what a hub of models reads, not people
         said = (
             '!!! warning "Generated data"\n    This card is a sample. Its model was trained on lesions drawn by a '
             "computer. Its figures say nothing about skin.\n\n"
