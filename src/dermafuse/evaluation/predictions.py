@@ -46,7 +46,8 @@ class Scored:
         image_id: (n,) text.
         lesion_id: (n,) ids of any type; the image's own where no lesion was named.
         true: (n,) int64, 0..k-1.
-        predicted: (n,) int64: the decision (not always the largest probability).
+        predicted: (n,) int64: the decision (`runtime.decision.rule.choose_labels`; not always the largest probability)
+            and the one name of it, here, in tables and in files.
         probabilities: (n, k) float64, 0..1, rows summing to 1.
         fold: (n,) int64, 1..K in a cross-validation; 0 otherwise.
     """

@@ -67,6 +67,7 @@ def _draw_confusion(split: str, ax: Axes, table: pd.DataFrame) -> None:
     ax.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5))
     names = [short(code, 4 if small else 7) for code in classes]
     ax.xaxis.set_label_position("top")
+    ax.xaxis.labelpad = 7
     ax.set_xticks(range(k), names, color=ink("ink"), weight="bold", size=TEXT)
     ax.set_yticks(range(k), names, color=ink("ink"), weight="bold", size=TEXT)
     ax.tick_params(top=False, labeltop=True, labelbottom=False)
