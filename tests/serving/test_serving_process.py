@@ -113,7 +113,7 @@ def status(answer: bytes) -> int:
 
 def test_at_sigterm_readiness_goes_first_every_admitted_request_is_answered_and_the_exit_is_0(bundle: Path) -> None:
     with running(bundle, "--workers", "1", "--queue", "8") as server:
-        request = request_of("/v1/predict:batch?views=8", form(*[png(1200)] * 6))
+        request = request_of("/v1/predict:batch?views=8", form(*[png(800)] * 6))
         answers: list[bytes] = []
         threads = [threading.Thread(target=lambda: answers.append(server.raw(request))) for _ in range(8)]
         for thread in threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -102,6 +103,9 @@ class Guard:
                 await self.inner(scope, receive, told)
         except Problem as problem:
             await _answer_problem(problem, scope, exchange, told)
+        except asyncio.CancelledError:  # the server ends, and there was no time left for this one
+            await _answer_problem(Problem(503, "The server ends; ask again.", retry_after=2), scope, exchange, told)
+            raise
         except Exception as error:
             fault = Fault.of(error)
             _log("error", exchange.request_id, error=fault.error, at=fault.at)

@@ -27,6 +27,11 @@ _SIZE: Final = (600, 450)
 _SEED: Final = 17
 
 
+@functools.cache
+def _noise() -> Noise:
+    return Noise(_SEED)
+
+
 class Samples:
     """Draws each sample when it is first asked for, and keeps it."""
 
@@ -42,7 +47,7 @@ class Samples:
     def pixels(self, number: int) -> npt.NDArray[np.uint8]:
         """Return sample ``number`` as pixels, (450, 600, 3)."""
         rng = np.random.default_rng([_SEED, number])
-        return draw(make_lesion(SAMPLES[number][1], rng), Noise(_SEED), rng, _SIZE)[0]
+        return draw(make_lesion(SAMPLES[number][1], rng), _noise(), rng, _SIZE)[0]
 
     def _draw(self, number: int) -> bytes:
         content = io.BytesIO()
