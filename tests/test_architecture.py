@@ -23,6 +23,7 @@ ALLOWED = {
     "serving": {"serving", "runtime", "data", "evaluation"},
     "exporters": {"exporters", "training", "evaluation", "runtime", "models", "data"},
     "training": {"training", "report", "evaluation", "checks", "runtime", "models", "data"},
+    "cluster": {"cluster", "runtime"},
     "api": {"api", "exporters", "training", "report", "evaluation", "checks", "runtime", "models", "data"},
 }
 LIGHT_ROOMS = ("network", "data", "runtime", "checks", "evaluation", "report", "serving", "api")

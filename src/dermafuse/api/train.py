@@ -9,6 +9,7 @@ from typing import Any, Literal
 from dermafuse.api.data import Data, path_of
 from dermafuse.api.reporting import reporter
 from dermafuse.api.run import Run
+from dermafuse.parallel import Runner
 from dermafuse.progress import Reporter
 
 
@@ -76,6 +77,7 @@ def train_as_asked(
     overwrite: bool,
     report: Reporter,
     track: str | None = None,
+    runner: Runner | None = None,
 ) -> Run:
     """Train, or open the finished run that was to be resumed: ``df.train`` and ``dermafuse train``.
 
@@ -87,6 +89,7 @@ def train_as_asked(
         overwrite: replace the run in ``out``.
         report: who is told the progress.
         track: ``tensorboard``, ``mlflow`` or a folder.
+        runner: trains folds and members elsewhere (`dermafuse.cluster`); ``None``: here.
 
     Raises:
         DermafuseError: with one sentence that says what to do.
@@ -103,7 +106,15 @@ def train_as_asked(
     if config is not None and is_finished(out):
         report.say(f"{out} is finished already: there is nothing to resume.")
     else:
-        start(config or resolve(**named), out, resume=resume, overwrite=overwrite, report=report, audits=audits)
+        start(
+            config or resolve(**named),
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            report=report,
+            audits=audits,
+            runner=runner,
+        )
     run = Run.open(out)
     if track is not None:
         hand_over(run, track, report)

@@ -11,7 +11,7 @@ from typing import Any
 
 from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
 from dermafuse.commands.parsing import add_output
-from dermafuse.commands.spreading import add_shard_option
+from dermafuse.commands.spreading import add_cluster_options, add_shard_option, cluster_of
 from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, DermafuseError
 from dermafuse.files import nearest_path
@@ -62,6 +62,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--resume", action="store_true", help="continue an interrupted --csv run")
     verb.add_argument("--overwrite", action="store_true", help="replace --out")
     add_shard_option(verb, "predict that part of --csv; the same command without --shard joins")
+    add_cluster_options(verb, "the rows of --csv")
     verb.add_argument("--json", action="store_true", help="print JSON, a list of predictions")
     verb.set_defaults(handler=run)
 
@@ -96,8 +97,9 @@ def _check_arguments(arguments: argparse.Namespace, images: list[Path], metadata
             f"'{name}' is given for all rows of {arguments.csv.name}; have it in a column of the table, and name that "
             f"with --column {name}=COLUMN."
         )
-    if arguments.csv is None and arguments.shard:
-        raise ConfigError("--shard divides a table; name one with --csv.")
+    spread = next((name for name in ("shard", "cluster", "jobs") if getattr(arguments, name) is not None), None)
+    if arguments.csv is None and spread:
+        raise ConfigError(f"--{spread} divides a table; name one with --csv.")
     if arguments.csv is None and arguments.column:
         raise ConfigError("--column names a column of a --csv table; give values with --set-feature NAME=VALUE.")
 
@@ -201,7 +203,8 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
     shard = parse_part(arguments.shard) if arguments.shard else None
     rows = None if arguments.data is None else DataRows(arguments.data, fields=predictor.fields)
     total = count_rows(arguments.csv) // (shard.of if shard else 1) if rows is None else len(rows)
-    with Terminal().bar("Predicting", total, "images") as advance:
+    report = Terminal()
+    with cluster_of(arguments, report) as cluster, report.bar("Predicting", total, "images") as advance:
         done = predict_table(
             predictor,
             arguments.csv if rows is None else rows,
@@ -216,6 +219,7 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             progress=advance,
             shard=shard,
+            runner=cluster.shards if cluster else None,
         )
     for text in done.unknown_notes:
         print(text, file=sys.stderr)

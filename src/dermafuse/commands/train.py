@@ -10,9 +10,13 @@ from typing import Any
 
 from dermafuse.commands import show
 from dermafuse.commands.parsing import add_data, add_output
+from dermafuse.commands.spreading import add_cluster_options, add_shard_option, cluster_of
 from dermafuse.commands.train_settings import describe_recipes, describe_settings
 from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.errors import ConfigError
 from dermafuse.models.specs import SPECS, describe_stages
+from dermafuse.parallel import parse_part
+from dermafuse.progress import Reporter
 from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES
 
 
@@ -57,6 +61,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--resume", action="store_true", help="continue the unfinished run in RUN, or start it")
     verb.add_argument("--overwrite", action="store_true", help="replace RUN")
+    add_shard_option(verb, "train folds I, I+N, ... of --folds; the same command without --shard joins")
+    add_cluster_options(verb, "folds, or members of an ensemble,")
     verb.add_argument("--json", action="store_true", help="print the metrics as JSON instead of tables")
     verb.set_defaults(handler=run)
 
@@ -65,24 +71,50 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and evaluate one model, or one a fold."""
     from dermafuse.api.train import train_as_asked
     from dermafuse.progress import Terminal
+    from dermafuse.training.config import resolve
 
     names = ("data", "backbone", "weights", "split", "folds", "seed", "epochs", "unfreeze_from")
     options = {name: getattr(arguments, name) for name in names}
     if options["data"]:  # RUN/config.toml must find the data from any folder
         options["data"] = str(Path(options["data"]).resolve())
-    done = train_as_asked(
-        arguments.out,
-        {"recipe": arguments.recipe, "file": arguments.config, "options": options, "assignments": arguments.set},
-        audits=[name for name in ("leakage", "metadata") if getattr(arguments, f"audit_{name}")],
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        track=arguments.track,
-        report=Terminal(),
-    )
+    named = {"recipe": arguments.recipe, "file": arguments.config, "options": options, "assignments": arguments.set}
+    report = Terminal()
+    if arguments.shard and arguments.cluster is None and arguments.jobs is None:
+        return _train_part(arguments, named, report)
+    # Where one operation runs on one thread, a worker needs one CPU; else it needs all of a machine.
+    whole_machines = resolve(**named).unfreeze_from is not None
+    with cluster_of(arguments, report, whole_machines=whole_machines) as cluster:
+        done = train_as_asked(
+            arguments.out,
+            named,
+            audits=[name for name in ("leakage", "metadata") if getattr(arguments, f"audit_{name}")],
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            track=arguments.track,
+            report=report,
+            runner=cluster.trainings if cluster else None,
+        )
     if arguments.json:
         print(json.dumps(done.metrics, indent=2, allow_nan=False))
     else:
         show_run(done.metrics, arguments.out)
+    return 0
+
+
+def _train_part(arguments: argparse.Namespace, named: Mapping[str, Any], report: Reporter) -> int:
+    from dermafuse.training.config import resolve
+    from dermafuse.training.start import train
+
+    part = parse_part(arguments.shard)
+    if arguments.audit_leakage or arguments.audit_metadata:
+        raise ConfigError("An audit belongs to a single run; leave out --shard.")
+    config = resolve(**named)
+    train(config, arguments.out, resume=arguments.resume, overwrite=arguments.overwrite, report=report, part=part)
+    mine = [str(fold + 1) for fold in range(config.folds) if part.has(fold)]
+    print(
+        f"Part {part}: folds {', '.join(mine) or 'none'} of {config.folds} are in {arguments.out}; when all parts are "
+        "done, the same command without --shard joins them."
+    )
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dermafuse.errors import ConfigError, DataError, OutputError, WeightsError
 from dermafuse.files import check_output_folder, check_writable, nearest_path, write_atomic, write_json
+from dermafuse.parallel import origin
 from dermafuse.runs import CONFIG, METRICS
 from dermafuse.training.config import TrainConfig, read_toml, to_toml, validated
 
@@ -18,6 +19,9 @@ from dermafuse.training.config import TrainConfig, read_toml, to_toml, validated
 CHECKPOINTS: Final = "checkpoints"
 
 _AUDITS: Final = "audits.json"
+
+#: A file in the folder of a run (or of its checkpoints) that is made in parts: whoever comes next goes on.
+_PARTS: Final = "parts.json"
 
 
 def is_finished(out: Path) -> bool:
@@ -83,6 +87,23 @@ def is_started(out: Path) -> bool:
     return _settings(out) is not None
 
 
+def in_parts(out: Path) -> bool:
+    """Return whether there is an unfinished run in ``out`` that is made in parts, by several processes or machines."""
+    return any((folder / _PARTS).is_file() for folder in (out, out / CHECKPOINTS)) and not is_finished(out)
+
+
+def mark_parts(folder: Path) -> None:
+    """Write down that the run in ``folder`` is made in parts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / _PARTS).exists():
+        write_json(folder / _PARTS, {"begun": origin()})
+
+
+def all_parts_are_there(folder: Path) -> None:
+    """Forget that the run in ``folder`` was made in parts: it is whole."""
+    (folder / _PARTS).unlink(missing_ok=True)
+
+
 def _settings(out: Path) -> Path | None:
     """Return the settings of the run in ``out``; those of an unfinished one that replaces it come first."""
     return next((path for path in (out / CHECKPOINTS / CONFIG, out / CONFIG) if path.is_file()), None)
@@ -102,7 +123,7 @@ def recorded(folder: Path, config: TrainConfig, audits: Sequence[str] = ()) -> I
         yield
     except (ConfigError, DataError, WeightsError):
         if not any(folder.rglob("*.safetensors")):
-            for name in (CONFIG, _AUDITS):
+            for name in (CONFIG, _AUDITS, _PARTS):
                 (folder / name).unlink(missing_ok=True)
             inside = [Path(found) for found, _, _ in os.walk(folder, topdown=False)]
             for place in (*inside, folder.parent):
@@ -119,7 +140,8 @@ def check_output(out: Path, *, resume: bool, overwrite: bool) -> bool:
             ``resume`` nor ``overwrite`` says what to do with it, or nothing can be written there.
     """
     # A finished run with checkpoints is being replaced by an unfinished one.
-    folds = (any(out.glob("fold-*")) or (out / CONFIG).is_file()) and not (out / METRICS).exists()
+    begun = any(out.glob("fold-*")) or (out / CONFIG).is_file() or (out / _PARTS).is_file()
+    folds = begun and not (out / METRICS).exists()
     unfinished = folds or (out / CHECKPOINTS).is_dir()
     if unfinished and not resume and not overwrite:
         raise OutputError(f"{out} holds an unfinished run; add --resume to continue it, or --overwrite to start again.")

@@ -20,23 +20,32 @@ from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.metric_table import shown
 from dermafuse.evaluation.metrics import labels_of
 from dermafuse.evaluation.prediction_rows import rows_of_table
+from dermafuse.parallel import Part
 from dermafuse.progress import Clock, Reporter
 from dermafuse.report.page import Sources, write_report
 from dermafuse.runs import METRICS, MODEL, RunFolder, RunWriter, read_metrics
-from dermafuse.training.claim import check_output, recorded
+from dermafuse.training.claim import all_parts_are_there, check_output, recorded
 from dermafuse.training.config import TrainConfig, plain_settings
 from dermafuse.training.ensemble import train_ensemble
 from dermafuse.training.experiment import train_run
 
 
 def cross_validate(
-    config: TrainConfig, out: Path, *, resume: bool, overwrite: bool, report: Reporter, records: Records | None = None
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    report: Reporter,
+    records: Records | None = None,
+    part: Part | None = None,
 ) -> Mapping[str, Any]:
     """Train ``config.folds`` models, each judged on the fold it did not see; return the joint metrics.
 
     ``out`` gets ``fold-1`` ... ``fold-K`` (complete RUN folders), ``predictions.csv`` with one out-of-fold
     prediction an image, and ``metrics.json``: ``validation`` (pooled), ``folds`` (mean, standard deviation
     and value of each fold). With ``resume`` finished folds are kept and the unfinished one is continued.
+    With ``part`` only those folds are trained, nothing is joined, and nothing returned.
 
     Raises:
         ConfigError: fewer than two folds.
@@ -50,7 +59,9 @@ def cross_validate(
     records = read_training_data(Path(config.data)) if records is None else records
     clock.lap("read")
     with recorded(out, config):
-        folders = _train_folds(config, out, records, report)
+        folders = _train_folds(config, out, records, report, part)
+    if part is not None:
+        return {}
     clock.skip()  # the folds have counted their own time
     tables = [_validation_rows(folder).assign(fold=fold) for fold, folder in enumerate(folders, start=1)]
     table = pd.concat(tables).sort_values("image_id")
@@ -69,20 +80,28 @@ def cross_validate(
         sources = Sources(records, bundles, histories, plain_settings(config))
         write_report(out, metrics, rows, sources, title=out.resolve().name, report=report, lap=clock.lap)
     run.finish(metrics)
+    all_parts_are_there(out)
     return metrics
 
 
-def _train_folds(config: TrainConfig, out: Path, records: Records, report: Reporter) -> list[Path]:
-    """Train the folds that are not finished; return the RUN folders of all."""
+def _train_folds(config: TrainConfig, out: Path, records: Records, report: Reporter, part: Part | None) -> list[Path]:
+    """Train the folds (of a part) that are not finished; return the RUN folders of all."""
     folders = [out / f"fold-{number}" for number in range(1, config.folds + 1)]
     for fold, folder in enumerate(folders):
+        if part is not None and not part.has(fold):
+            continue
         if (folder / METRICS).is_file():
             report.say(f"Fold {fold + 1} of {config.folds} is finished already.")
             continue
         report.say(f"Fold {fold + 1} of {config.folds}")
-        train_one = train_ensemble if config.members else train_run
-        train_one(config, folder, resume=True, overwrite=False, report=report, fold=fold, records=records)
+        train_fold(config, folder, fold, records, report)
     return folders
+
+
+def train_fold(config: TrainConfig, folder: Path, fold: int, records: Records, report: Reporter) -> None:
+    """Train fold ``fold`` (from 0), or go on with it, and leave its RUN in ``folder``."""
+    train_one = train_ensemble if config.members else train_run
+    train_one(config, folder, resume=True, overwrite=False, report=report, fold=fold, records=records)
 
 
 def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainConfig) -> dict[str, Any]:
@@ -104,6 +123,7 @@ def joint_metrics(folders: Sequence[Path], pooled: pd.DataFrame, config: TrainCo
         "leakage": joint_leakage([part["leakage"] for part in parts]),
         "network": parts[0]["network"],
         "environment": parts[0]["environment"],
+        "computed_by": [part.get("computed_by") for part in parts],
         "seconds": {key: round(sum(part["seconds"].get(key, 0.0) for part in parts), 3) for key in parts[0]["seconds"]},
     }
 

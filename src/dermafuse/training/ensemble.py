@@ -23,7 +23,7 @@ from dermafuse.announcements import announced, both_lists
 from dermafuse.checks.run import check_data
 from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
-from dermafuse.data.splits import Split, leakage, make_folds
+from dermafuse.data.splits import Split, leakage
 from dermafuse.errors import DataError
 from dermafuse.evaluation import enough
 from dermafuse.evaluation.derived_metrics import enriched
@@ -47,6 +47,7 @@ from dermafuse.training.decision_rule import fit_offsets
 from dermafuse.training.environment import environment
 from dermafuse.training.experiment import TrainedRun, claim_output, train_run
 from dermafuse.training.first_look import choose_split
+from dermafuse.training.parts import Member, members_of
 from dermafuse.training.prepare import fit_encoder
 from dermafuse.training.publish_check import check_published
 from dermafuse.training.recipes import against_imbalance
@@ -206,25 +207,25 @@ def _metrics(
 def _train_members(
     records: Records, split: Split, config: TrainConfig, folder: Path, report: Reporter
 ) -> list[_Trained]:
-    train = records.subset(split.train)
-    encoder = fit_encoder(train, config)
-    inner = make_folds(train, by="lesion", k=config.member_folds, seed=config.seed + 1)
+    members = list(members_of(config, records, split))
     trained: list[_Trained] = []
-    for backbone in config.members:
-        for number, part in enumerate(inner, start=1):
-            where = folder / f"{backbone}-{number}"
-            if not (where / METRICS).exists():
-                report.say(
-                    f"Member {len(trained) + 1} of {len(config.members) * len(inner)}: {backbone}, part {number}"
-                )
-                update = {"backbone": backbone, "members": (), "report": False, "seed": config.seed + number}
-                own = config.model_copy(update=update)
-                rows = Division(split, split.train[part.validation], encoder)
-                train_run(own, where, resume=True, report=report, member=rows, records=records)
-                # Dozens of networks in one process: what Keras keeps of the last one is of no use to the next.
-                keras.backend.clear_session()
-            trained.append(_read(where, backbone))
+    for each in members:
+        where = folder / each.name
+        if not (where / METRICS).exists():
+            report.say(f"Member {len(trained) + 1} of {len(members)}: {each.backbone}, part {each.part}")
+            train_member(each, where, records, split, config, report)
+            # Dozens of networks in one process: what Keras keeps of the last one is of no use to the next.
+            keras.backend.clear_session()
+        trained.append(_read(where, each.backbone))
     return trained
+
+
+def train_member(
+    member: Member, folder: Path, records: Records, split: Split, config: TrainConfig, report: Reporter
+) -> None:
+    """Train one member of the ensemble ``config``, or go on with it, and leave its RUN in ``folder``."""
+    rows = Division(split, member.tuning, fit_encoder(records.subset(split.train), config))
+    train_run(member.config, folder, resume=True, report=report, member=rows, records=records)
 
 
 def _read(folder: Path, backbone: str) -> _Trained:
@@ -277,5 +278,6 @@ def _described(member: _Trained) -> dict[str, Any]:
         "backbone": member.backbone,
         "best_epoch": member.metrics["training"]["best_epoch"],
         "seconds": member.metrics["seconds"]["total"],
+        "computed_by": member.metrics.get("computed_by"),
         **chosen_of(block, "change"),
     }

@@ -19,6 +19,7 @@ from dermafuse.evaluation import enough
 from dermafuse.evaluation.derived_metrics import enriched
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.models.weights import is_random
+from dermafuse.parallel import origin
 from dermafuse.progress import Clock, Reporter, Silent
 from dermafuse.report.page import Sources, write_report
 from dermafuse.runs import begin
@@ -167,9 +168,11 @@ def _metrics(config: TrainConfig, records: Records, trained: Trained, said: Sequ
             "frozen": plan.trainable_from is None,
             "precision": plan.precision,
             "images_computed": data.computed,
+            "activations_from": data.sources,
             "parameters": dict(trained.parameters),
         },
         "environment": environment(),
+        "computed_by": origin(),
     }
 
 

@@ -20,7 +20,7 @@ from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.features.extraction import DIHEDRAL_VIEWS, MOST_RANDOM_VIEWS, extract
-from dermafuse.training.features.store import ActivationStore
+from dermafuse.training.features.store import ActivationStore, RowTable
 from dermafuse.training.first_look import refuse_too_many_bad
 from dermafuse.training.loop.pipeline import MetadataDropout, Rows
 from dermafuse.training.loop.sampling import draws_a_row
@@ -64,6 +64,13 @@ class Prepared:
     skipped: pd.DataFrame
     computed: int
 
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """Who computed the stored activations: ``segment``, ``host``, ``pid``, ``finished``, ``rows``."""
+        tables = [side.rows.images for side in (self.train, self.tuning, self.validation) if side is not None]
+        found = [dict(each) for table in tables if isinstance(table, RowTable) for each in table.sources]
+        return sorted({each["segment"]: each for each in found}.values(), key=lambda each: str(each["segment"]))
+
 
 def prepare(
     records: Records,
@@ -92,16 +99,7 @@ def prepare(
         DataError: more than ``config.max_bad`` of the rows are unusable.
         OutputError: the disk cannot hold the activations.
     """
-    sides = {"train": records.subset(split.train), "validation": records.subset(split.validation)}
-    if tuning is not None:
-        sides["train"] = records.subset(np.setdiff1d(split.train, tuning))
-        sides["tuning"] = records.subset(tuning)
-    elif config.tuning_fraction > 0:
-        # By lesion whatever the outer split: rows that choose weights must not show a lesion they trained on.
-        inner = make_split(sides["train"], by="lesion", seed=config.seed + 1, fraction=config.tuning_fraction)
-        sides["tuning"] = sides["train"].subset(inner.validation)
-        sides["train"] = sides["train"].subset(inner.train)
-
+    sides = divided(records, config, split, tuning)
     images, readable, computed, bad = _load_images(sides, config, plan, report)
     skipped = pd.concat([records.skipped, bad], ignore_index=True)
     refuse_too_many_bad(skipped, len(records) + len(records.skipped), config.max_bad)
@@ -132,6 +130,22 @@ def prepare(
         skipped=skipped,
         computed=computed,
     )
+
+
+def divided(
+    records: Records, config: TrainConfig, split: Split, tuning: NDArray[np.int64] | None = None
+) -> dict[str, Records]:
+    """Return the rows that learn (``train``), that choose (``tuning``, where there are any) and ``validation``."""
+    sides = {"train": records.subset(split.train), "validation": records.subset(split.validation)}
+    if tuning is not None:
+        sides["train"] = records.subset(np.setdiff1d(split.train, tuning))
+        sides["tuning"] = records.subset(tuning)
+    elif config.tuning_fraction > 0:
+        # By lesion whatever the outer split: rows that choose weights must not show a lesion they trained on.
+        inner = make_split(sides["train"], by="lesion", seed=config.seed + 1, fraction=config.tuning_fraction)
+        sides["tuning"] = sides["train"].subset(inner.validation)
+        sides["train"] = sides["train"].subset(inner.train)
+    return sides
 
 
 def fit_encoder(records: Records, config: TrainConfig) -> MetadataEncoder:
@@ -168,6 +182,13 @@ def training_views(config: TrainConfig, labels: NDArray[np.int64]) -> tuple[list
         next(random) if place % _PLAIN_EVERY else place // _PLAIN_EVERY % config.views
         for place in range(int(counts.max(initial=0)))
     ], counts
+
+
+def views_of(name: str, side: Records, config: TrainConfig) -> tuple[list[int], NDArray[np.int64]]:
+    """Return the views that a side of `divided` is seen in, and how many of them each row has, as `training_views`."""
+    if name != "train":
+        return [0], np.ones(len(side), np.int64)
+    return training_views(config, pd.Categorical(side.table["label"], categories=side.classes).codes.astype(np.int64))
 
 
 def metadata_dropout(encoder: MetadataEncoder, config: TrainConfig) -> MetadataDropout | None:
@@ -209,10 +230,7 @@ def _load_images(
                 readable[name], bad = readable_images(paths, plan.image_size, advance)
             images[name] = [paths[position] for position in readable[name]]
         else:
-            views, counts = [0], None
-            if name == "train":
-                labels = pd.Categorical(side.table["label"], categories=side.classes).codes.astype(np.int64)
-                views, counts = training_views(config, labels)
+            views, counts = views_of(name, side, config)
             with report.bar(f"Frozen part of {plan.backbone.name}, {name}", len(paths), "images") as advance:
                 found = extract(
                     paths, store, make_engine,

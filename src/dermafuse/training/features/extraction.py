@@ -14,6 +14,7 @@ from dermafuse.data.images import load_image, view
 from dermafuse.data.random_views import VIEW_CHANGES, ViewChange, random_view
 from dermafuse.errors import ImageError
 from dermafuse.runtime.engine import Engine, bounded_map, cpu_count
+from dermafuse.training.features.segments import SegmentWriter
 from dermafuse.training.features.store import ActivationStore, RowTable, content_digest
 
 #: Views numbered below this are flips and quarter turns, the others random.
@@ -78,6 +79,7 @@ def extract(
     changes: Sequence[ViewChange] = VIEW_CHANGES,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda text: None,
+    beside_others: bool = False,
 ) -> Extraction:
     """Make sure that every readable image has its rows in the store, and return access to them.
 
@@ -97,6 +99,7 @@ def extract(
         changes: what random views change; the store's key must say so too.
         progress: told how many more images are done (those in the store count at once).
         say: told a line where another process fills the store and this one waits for it.
+        beside_others: these files are a part of an extraction whose other parts may be computed at the same time.
 
     Raises:
         OutputError: the disk cannot hold the rows.
@@ -104,15 +107,12 @@ def extract(
     digests, bad = digest_files(paths)
     if counts is None:
         counts = np.full(len(paths), len(views), np.int64)
-    wanted: dict[bytes, Sequence[int]] = {}  # of equal files the longest list: lists only differ in their length
-    for digest, count in zip(digests, counts.tolist(), strict=True):
-        if digest is not None and count > len(wanted.get(digest, ())):
-            wanted[digest] = views[:count]
+    wanted = views_by_digest(digests, views, counts.tolist())
     damaged = store.check(wanted)
     unreadable: dict[bytes, str] = {}
     computed = 0
     if store.missing(wanted):
-        with store.filling(say):
+        with store.filling(say, beside_others=beside_others):
             store.refresh()  # what another process has computed meanwhile
             damaged += store.check(wanted)
             missing = set(store.missing(wanted))
@@ -124,8 +124,9 @@ def extract(
                 progress(len(paths) - len(first))
             if first:
                 store.check_space(sum(len(set(wanted[digest])) for digest in first))
-                ask = _Ask(paths, wanted, image_size, changes)
-                _compute(ask, first, store, make_engine(), unreadable, progress)
+                ask = Ask(paths, wanted, image_size, changes)
+                with store.writer() as writer:
+                    compute_rows(ask, first, store, make_engine(), unreadable, writer, progress)
             computed = len(first) - len(unreadable)
     elif progress is not None:
         progress(len(paths))
@@ -137,8 +138,19 @@ def extract(
     return Extraction(store.rows(usable, views, counts[good]), good, bad, computed, damaged)
 
 
+def views_by_digest(
+    digests: Sequence[bytes | None], views: Sequence[int], counts: Sequence[int]
+) -> dict[bytes, Sequence[int]]:
+    """Return which views each content is seen in: of equal files the longest list (lists differ in length only)."""
+    wanted: dict[bytes, Sequence[int]] = {}
+    for digest, count in zip(digests, counts, strict=True):
+        if digest is not None and count > len(wanted.get(digest, ())):
+            wanted[digest] = views[:count]
+    return wanted
+
+
 @dataclass(frozen=True)
-class _Ask:
+class Ask:
     """What is to be computed: images, the views of each digest, the side in pixels, what random views change."""
 
     paths: Sequence[Path]
@@ -147,31 +159,31 @@ class _Ask:
     changes: Sequence[ViewChange]
 
 
-def _compute(
-    ask: _Ask,
+def compute_rows(
+    ask: Ask,
     first: Mapping[bytes, int],
     store: ActivationStore,
     engine: Engine,
     unreadable: dict[bytes, str],
-    progress: Progress | None,
+    writer: SegmentWriter,
+    progress: Progress | None = None,
 ) -> None:
     """Add the rows that lack of each digest in ``first``; ``unreadable`` takes the images that cannot be read."""
-    with store.writer() as writer:
 
-        def compute(entry: tuple[bytes, int]) -> None:
-            digest, position = entry
-            try:
-                image = load_image(ask.paths[position], ask.image_size)
-            except ImageError as error:
-                unreadable[digest] = str(error)
-                return
-            for number in dict.fromkeys(ask.wanted[digest]):
-                if (digest, number) in store:
-                    continue
-                (rows, *_) = engine.infer(_seen(image, digest, number, ask.changes)[np.newaxis])
-                writer.add(digest, number, rows[0])
+    def compute(entry: tuple[bytes, int]) -> None:
+        digest, position = entry
+        try:
+            image = load_image(ask.paths[position], ask.image_size)
+        except ImageError as error:
+            unreadable[digest] = str(error)
+            return
+        for number in dict.fromkeys(ask.wanted[digest]):
+            if (digest, number) in store:
+                continue
+            (rows, *_) = engine.infer(_seen(image, digest, number, ask.changes)[np.newaxis])
+            writer.add(digest, number, rows[0])
 
-        engine.map_threads(first.items(), compute, on_done=progress)
+    engine.map_threads(first.items(), compute, on_done=progress)
 
 
 def _seen(image: NDArray[Any], digest: bytes, number: int, changes: Sequence[ViewChange]) -> NDArray[Any]:

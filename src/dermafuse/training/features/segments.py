@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import os
 import threading
 import time
@@ -18,14 +19,15 @@ import xxhash
 from numpy.typing import NDArray
 
 from dermafuse.errors import OutputError
-from dermafuse.files import write_atomic
+from dermafuse.files import write_atomic, write_json
+from dermafuse.parallel import origin
 from dermafuse.temporaries import try_lock
 
 #: A digest (16 bytes), a view (1 byte), the place in the data, and a checksum, packed: one row of a store.
 ROW_ID: Final = np.dtype([("digest", "V16"), ("view", "u1"), ("slot", "<u8"), ("check", "<u8")])
 
-#: Endings of the two files of a segment.
-DATA, INDEX = ".f16", ".index"
+#: Endings of the files of a segment: rows, where they are, and who computed them.
+DATA, INDEX, SOURCE = ".f16", ".index", ".json"
 
 #: Seconds between commits: what a killed run can lose.
 _COMMIT_EVERY: Final = 15.0
@@ -155,7 +157,16 @@ class SegmentWriter:
             self._committed = len(done)
         os.fsync(self._file.fileno())
         entries = np.array([(np.void(digest), *rest) for digest, *rest in done], dtype=ROW_ID)
+        write_json(self._data.with_suffix(SOURCE), {**origin(), "rows": len(done)})
         write_atomic(self._data.with_suffix(INDEX), entries.tobytes())
+
+
+def source_of(segment: Path) -> dict[str, Any]:
+    """Return who computed the rows of a segment, as far as that is written down."""
+    said: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        said = json.loads(segment.with_suffix(SOURCE).read_bytes())
+    return {"segment": segment.name, **(said if isinstance(said, dict) else {})}
 
 
 def remove_orphans(folder: Path) -> None:

@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import xxhash
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from dermafuse.errors import OutputError
 from dermafuse.files import cache_folder, write_json
 from dermafuse.runtime.engine import bounded_map, cpu_count
-from dermafuse.training.features.segments import DATA, INDEX, ROW_ID, Segment, SegmentWriter, remove_orphans
+from dermafuse.training.features.segments import DATA, INDEX, ROW_ID, Segment, SegmentWriter, remove_orphans, source_of
 from dermafuse.training.features.store_lock import StoreLock
 
 #: Raised when the files of a store change meaning; old stores are then never read.
@@ -197,17 +197,24 @@ class ActivationStore:
         found = [self._where[row] for row in asked]
         places = np.array([(number[name], slot) for name, slot, _ in found], dtype=np.int64).reshape(-1, 2)
         first = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(digests)]
+        used = [names[position] for position in np.unique(places[:, 0]).tolist()]
         return RowTable(
-            [self._segments[name].rows for name in names], places, first, counts, self.key.shape, self._hold
-        )
+            [self._segments[name].rows for name in names], places, first, counts, self.key.shape,
+            hold=self._hold, sources=[source_of(self.folder / name) for name in used],
+        )  # fmt: skip
 
     def writer(self) -> SegmentWriter:
         """Return a writer of a new segment; use it as a context manager."""
         return SegmentWriter(self.folder, self.row_values, self.refresh)
 
-    def filling(self, say: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-        """Keep other processes from computing rows of this store while the block runs; wait for one that does."""
-        return self._hold.filling(say)
+    def filling(
+        self, say: Callable[[str], None], *, beside_others: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from computing rows of this store while the block runs; wait for one that does.
+
+        ``beside_others``: but not the other parts of the same extraction.
+        """
+        return self._hold.filling(say, beside_others=beside_others)
 
     def check_space(self, rows: int) -> None:
         """Refuse to start where the disk cannot hold ``rows`` more rows.
@@ -230,6 +237,7 @@ class RowTable:
     Attributes:
         shape: of one row.
         views: int64 (n,), number of views of each entry.
+        sources: who computed the rows: ``segment``, and where it is known ``host``, ``pid``, ``finished``, ``rows``.
     """
 
     def __init__(
@@ -239,8 +247,11 @@ class RowTable:
         first: NDArray[np.int64],
         views: NDArray[np.int64],
         shape: tuple[int, ...],
+        *,
         hold: StoreLock | None = None,
+        sources: Sequence[Mapping[str, Any]] = (),
     ) -> None:
+        self.sources = tuple(sources)
         self._hold = hold  # as long as there is a table, its store is in use
         self._segments = segments
         self._places = places  # (all rows, 2): segment, slot; the views of an entry stand together
@@ -254,8 +265,9 @@ class RowTable:
     def subset(self, positions: NDArray[np.int64]) -> RowTable:
         """Return a table of some of the entries, in the order given; nothing is copied from disk."""
         return RowTable(
-            self._segments, self._places, self._first[positions], self.views[positions], self.shape, self._hold
-        )
+            self._segments, self._places, self._first[positions], self.views[positions], self.shape,
+            hold=self._hold, sources=self.sources,
+        )  # fmt: skip
 
     def gather(self, positions: NDArray[np.int64], views: NDArray[np.int64] | int = 0) -> NDArray[np.float16]:
         """Return float16 (n, \\*shape): entry ``positions[i]`` seen in its view ``views[i]``.

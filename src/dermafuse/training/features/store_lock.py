@@ -47,12 +47,15 @@ class StoreLock:
             self._descriptor = -1
 
     @contextlib.contextmanager
-    def filling(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Hold the one right to add rows; wait where another process has it (where locks exist), and say so."""
+    def filling(self, say: Callable[[str], None], *, beside_others: bool = False) -> Iterator[None]:
+        """Hold the one right to add rows; wait where another process has it (where locks exist), and say so.
+
+        ``beside_others``: parts of one extraction share that right, as none of them adds what another does.
+        """
         with (self._folder / FILLING).open("ab") as stream:
-            if try_lock(stream.fileno()) is False:
+            if try_lock(stream.fileno(), shared=beside_others) is False:
                 say(f"Another dermafuse is filling {self._folder.name}; waiting for what it computes.")
-                while try_lock(stream.fileno()) is False:
+                while try_lock(stream.fileno(), shared=beside_others) is False:
                     time.sleep(_LOOK_EVERY)
             yield
 
