@@ -118,10 +118,13 @@ class ShardFolder:
             write_json(described, self.asked)
 
     def publish(self, name: str, content: bytes, **facts: Any) -> None:
-        """Write a shard whole, then its entry; the second of two who do that changes nothing."""
+        """Write a shard whole, then its entry; the second of two who do that changes nothing.
+
+        ``facts``: what it counts, and its `origin` where another process computed it.
+        """
         write_atomic(self.folder / f"{name}{_CONTENT}", content)
         entry = {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        write_json(self.folder / f"{name}{_ENTRY}", {**entry, **facts, **origin()})
+        write_json(self.folder / f"{name}{_ENTRY}", {**entry, **origin(), **facts})
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a shard; ``None`` where it is not there, or not what was written."""

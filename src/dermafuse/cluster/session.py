@@ -99,11 +99,20 @@ def connect(address: str, *, jobs: int | None, report: Reporter, whole_machines:
         ) from error
     finally:
         _restore(handlers)  # Ray takes SIGTERM for itself
+    _mute()
     try:
         report.say(f"Ray {ray.__version__}: {workers} worker(s) with {threads} CPU(s) each.")
         yield Session(workers, threads, report)
     finally:
         ray.shutdown()
+
+
+def _mute() -> None:
+    """Keep Ray from printing the state of a lost node over the progress: what was lost, `Pool` says in one line."""
+    with contextlib.suppress(ImportError, AttributeError, KeyError, ValueError):
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+
+        dispatcher.remove_handler("ray_print_logs")
 
 
 def _start(ray: Any, **options: Any) -> None:

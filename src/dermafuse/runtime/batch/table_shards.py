@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dermafuse.errors import BundleError, ConfigError, OutputError, examples
-from dermafuse.parallel import Part, Runner, ShardFolder
+from dermafuse.parallel import Part, Runner, ShardFolder, origin
 from dermafuse.runtime.batch.row_answers import FinishedBlock, GrowingBlock, predict_rows
 from dermafuse.runtime.batch.table_output import Lines, OutputTable
 from dermafuse.runtime.batch.table_rows import Block, Row, TableReader
@@ -45,8 +46,8 @@ class TableJob:
     views: Views
     lines: Lines
 
-    def start(self, threads: int) -> Callable[[list[Row]], bytes]:
-        """Load the model; return the function that predicts a block.
+    def start(self, threads: int) -> Callable[[list[Row]], tuple[bytes, dict[str, Any]]]:
+        """Load the model; return what predicts a block: its content, and who did it.
 
         Raises:
             BundleError: another model lies there. ConfigError: this CPU cannot compute in that precision.
@@ -56,13 +57,13 @@ class TableJob:
             raise BundleError(f"{self.model} is another model here than where the command was given; copy it again.")
         predictor = Predictor(bundle, precision=self.precision, mode="throughput", threads=threads)
 
-        def work(rows: list[Row]) -> bytes:
+        def work(rows: list[Row]) -> tuple[bytes, dict[str, Any]]:
             _check_in_sight([row.path for row in rows if row.path is not None][:_LOOK_AT])
             block = GrowingBlock(self.lines, predictor)
             with contextlib.closing(predict_rows(predictor, rows, self.views)) as outcomes:
                 for row, outcome in outcomes:
                     block.add(row, outcome)
-            return block.content()
+            return block.content(), origin()
 
         return work
 
@@ -137,13 +138,16 @@ class ShardedTable:
                     done.add(FinishedBlock.read(before))
                     progress(len(block))
 
-        for name, content in self._here(todo(), progress) if runner is None else self._there(todo(), runner, progress):
+        found = self._here(todo(), progress) if runner is None else self._there(todo(), runner, progress)
+        for name, content, by in found:
             block = FinishedBlock.read(content)
-            self.folder.publish(name, content, rows=block.count, failed=len(block.skipped))
+            self.folder.publish(name, content, rows=block.count, failed=len(block.skipped), **by)
             done.add(block)
         return done
 
-    def _here(self, todo: Iterator[tuple[str, Block]], progress: Callable[[int], None]) -> Iterator[tuple[str, bytes]]:
+    def _here(
+        self, todo: Iterator[tuple[str, Block]], progress: Callable[[int], None]
+    ) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
         # One stream over all blocks, so that no thread waits where one ends and the next begins.
         begun: deque[tuple[str, Block]] = deque()
 
@@ -158,16 +162,16 @@ class ShardedTable:
                 growing.add(row, outcome)
                 progress(1)
                 if len(growing) == len(begun[0][1]):
-                    yield begun.popleft()[0], growing.content()
+                    yield begun.popleft()[0], growing.content(), origin()
                     growing = GrowingBlock(self.lines, self.predictor)
 
     def _there(
         self, todo: Iterator[tuple[str, Block]], runner: Runner, progress: Callable[[int], None]
-    ) -> Iterator[tuple[str, bytes]]:
+    ) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
         bundle = self.predictor.bundle
         job = TableJob(str(bundle.path.absolute()), bundle.digest, self.predictor.precision, self.views, self.lines)
-        for name, content in runner(job, ((name, list(self.reader.rows_of(block))) for name, block in todo)):
-            yield name, content
+        for name, (content, by) in runner(job, ((name, list(self.reader.rows_of(block))) for name, block in todo)):
+            yield name, content, by
             progress(FinishedBlock.read(content).count)
 
     def join(self, output: OutputTable) -> list[str]:
