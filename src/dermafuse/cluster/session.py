@@ -109,10 +109,10 @@ def connect(address: str, *, jobs: int | None, report: Reporter, whole_machines:
 
 def _mute() -> None:
     """Keep Ray from printing the state of a lost node over the progress: what was lost, `Pool` says in one line."""
-    with contextlib.suppress(ImportError, AttributeError, KeyError, ValueError):
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._private import worker
 
-        dispatcher.remove_handler("ray_print_logs")
+        worker.print_to_stdstream = lambda *arguments, **options: None
 
 
 def _start(ray: Any, **options: Any) -> None:
