@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -26,7 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def lean_ray(tmp_path_factory: pytest.TempPathFactory):
     """Spare each of Ray's processes seconds: jsonschema, where its extras are installed, builds a grammar at import."""
     folder = tmp_path_factory.mktemp("lean")
-    (folder / "rfc3987_syntax.py").write_text("raise ImportError('not needed')\n")
+    for name in ("rfc3987_syntax", "isoduration"):
+        (folder / f"{name}.py").write_text("raise ImportError('not needed')\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -44,7 +46,8 @@ class Nodes:
             try:
                 self.nodes = [self.cluster.add_node(**self._options()) for _ in range(3)]
             except Exception:
-                self.cluster.shutdown()
+                for child in psutil.Process().children(recursive=True):  # a node that failed is not Ray's any more
+                    child.kill()
                 if not left:
                     raise
             else:
@@ -132,8 +135,6 @@ def test_a_table_is_byte_by_byte_that_of_one_process_and_says_who_computed_what(
 
 
 def test_a_killed_worker_costs_no_more_than_the_shards_in_flight(nodes, work):
-    import psutil
-
     child = begun(predict(work, "o2.csv", "--cluster", nodes.cluster.address), work, "o2.csv", 40)
     workers = [
         each for each in psutil.process_iter(["cmdline"]) if "ray::Worker" in " ".join(each.info["cmdline"] or [])
