@@ -17,7 +17,8 @@ from test_metric_goldens import SETS, made_up_metrics
 from dermafuse.commands.compare import tables
 from dermafuse.evaluation import metric_table
 from dermafuse.evaluation.compare import Judged, compare
-from dermafuse.evaluation.metric_table import CRITICAL, METRICS, Metric, metric_at, shown, subgroup_metrics
+from dermafuse.evaluation.metric import CRITICAL, Metric
+from dermafuse.evaluation.metric_table import METRICS, metric_at, shown, subgroup_metrics
 from dermafuse.evaluation.predictions import Scored
 from dermafuse.labels import HAM10000, LabelSet
 from dermafuse.report.model_card import model_card
@@ -31,6 +32,7 @@ COMPUTES = {
     "evaluation/weighted.py": "computes those of a class and of malignant or not",
     "evaluation/calibration.py": "computes the calibration block",
     "evaluation/operating_points.py": "computes the figures of an operating point, a block of its own",
+    "report/summary.py": "shows two figures of an operating point",
     "checks/df002_near_duplicates.py": "judges its own search for near duplicates",
     "exporters/quantize_gate.py": "computes, a floor below, what an int8 model is judged on",
     "training/loop/monitors.py": "computes what early stopping watches",

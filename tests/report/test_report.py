@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -20,16 +21,21 @@ from dermafuse.data.readers.read import read_dataset
 from dermafuse.errors import DataError, OutputError
 from dermafuse.evaluation.calibration import calibration_report
 from dermafuse.evaluation.derived_metrics import class_codes, enriched
+from dermafuse.evaluation.metrics import block_of
 from dermafuse.evaluation.model_findings import model_findings, worst_findings
 from dermafuse.evaluation.prediction_rows import read_rows, rows_of_table
+from dermafuse.evaluation.predictions import Scored
+from dermafuse.labels import LabelSet
 from dermafuse.report.checklists import STATES, filled_checklists
 from dermafuse.report.facts import Facts
-from dermafuse.report.gallery import choose_examples
-from dermafuse.report.page import make_report, threshold_grid
+from dermafuse.report.gallery import choose_examples, choose_missed
+from dermafuse.report.page import Sources, make_report, render, threshold_grid
 from dermafuse.runs import read_metrics
 from dermafuse.runtime.explain.explainer import FROZEN_HEATMAP
 from report_reading import Listener, wrong_numbers
 from tiny_run import copy_run, predictions_table, tiny_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,76 @@ def test_headline_numbers_are_in_the_verdict_with_their_intervals_and_the_discla
     assert "SYNTHETIC DATA" in verdict
 
 
+def test_the_first_screen_says_what_is_missed_in_words_and_what_costs_nothing(run: Path, page: str) -> None:
+    block = read_metrics(run)["validation"]
+    verdict = page[page.index('<section id="verdict"') : page.index('<section id="classes"')]
+    said = " ".join(html.unescape(re.sub(r"<[^>]+>", "", verdict)).split())
+    row = block["per_class"]["mel"]
+    missed = row["support"] - round(row["recall"] * row["support"])
+    assert f"{missed} of {row['support']} melanoma images are called something else" in said
+    counts = np.array(block["confusion_matrix"])
+    benign = [position for position, code in enumerate(block["per_class"]) if code not in ("akiec", "bcc", "mel")]
+    ill = [position for position in range(len(counts)) if position not in benign]
+    assert f"{counts[np.ix_(ill, benign)].sum()} of {counts[ill].sum()} malignant images are called benign" in said
+    assert "sensitivity for malignant" in said
+    assert 'data-metric="/validation/net_benefit/model"' in verdict
+    assert 'data-metric="/validation/baselines/majority/accuracy"' in verdict
+    assert 'data-metric="/validation/calibration_line/ci95/slope/0"' in verdict
+    rows = read_rows(run / "predictions.csv", list(block["per_class"]))["validation"]
+    assert verdict.count("data:image/jpeg") == len(choose_missed(rows))
+
+
+def test_terms_are_explained_to_mouse_and_keyboard(page: str) -> None:
+    terms = re.findall(r"<abbr ([^>]*)>", page)
+    assert len(terms) > 20
+    assert all('tabindex="0"' in term and re.search('title="[^"]{10,}"', term) for term in terms)
+    assert 'title="Share of the images of the class that are named so (recall)."' in page
+
+
+def test_where_nobody_named_malignant_classes_the_first_screen_asks_for_them_and_claims_nothing() -> None:
+    metrics, rows = made_up_block(LabelSet.of(("wart", "eczema", "acne")))
+    page = render(metrics, rows, {}, None, Sources(None), "run")
+    verdict = page[page.index('<section id="verdict"') : page.index('<section id="classes"')]
+    assert "Nobody said which classes are malignant" in verdict
+    assert "the named class" in verdict
+    assert "benign" not in verdict
+    assert "biops" not in verdict
+    only = LabelSet.of(("wart", "cancer"), malignant=(), critical="cancer")
+    metrics, rows = made_up_block(only)
+    page = render(metrics, rows, {}, None, Sources(None), "run")
+    verdict = page[page.index('<section id="verdict"') : page.index('<section id="classes"')]
+    assert "cancer images are called something else" in verdict
+    assert "benign" not in verdict
+
+
+def made_up_block(labels: LabelSet) -> tuple[dict[str, object], Scored]:
+    rng = np.random.default_rng(0)
+    true = np.arange(90) % len(labels)
+    probabilities = rng.dirichlet(np.ones(len(labels)), 90) * 0.75 + np.eye(len(labels))[true] * 0.25
+    names = np.array([f"i{number}" for number in range(90)], dtype=object)
+    rows = Scored(labels, names, names, true, probabilities.argmax(axis=1), probabilities, np.zeros(90, np.int64))
+    metrics = {"dermafuse": "1", "labels": labels.to_json(), "validation": block_of(rows), "data": {}}
+    return enriched(metrics, {"validation": rows}, None), rows
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_on_a_phone_nothing_is_cut_and_the_keyboard_reads_a_term(page: str, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 390, "height": 844})
+        tab.goto((tmp_path / "page.html").as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+        outside = """() => [...document.querySelectorAll(".verdict *")].filter((part) =>
+            part.getBoundingClientRect().right > innerWidth).length"""
+        assert tab.evaluate(outside) == 0
+        term = tab.locator("#verdict abbr").first
+        term.focus()
+        assert tab.locator("#tip").inner_text() == term.get_attribute("aria-description")
+        browser.close()
+
+
 def test_the_page_loads_nothing_and_forbids_loading(page: str) -> None:
     assert "default-src 'none'" in page
     assert "<link" not in page
@@ -92,7 +168,9 @@ def test_examples_show_image_and_heatmap_of_the_right_rows(run: Path, page: str)
     rows = read_rows(run / "predictions.csv", class_codes(read_metrics(run)))["validation"]
     right, wrong = choose_examples(rows)
     wanted = [row for part in (right, wrong) for listed in part.values() for row in listed]
-    assert page.count("data:image/jpeg;base64,") == 2 * len(wanted)
+    missed = choose_missed(rows)
+    assert missed
+    assert page.count("data:image/jpeg;base64,") == 2 * len(wanted) + len(missed)
     for row in wanted:
         assert f'alt="{rows.image_id[row]}"' in page
 
@@ -173,6 +251,7 @@ def test_metrics_json_gains_what_the_page_shows_and_keeps_what_it_had(
     plain = json.loads((tiny_run(tmp_path / "plain", synthetic, model=False) / "metrics.json").read_text())
     full = read_metrics(run)
     added = {"calibration", "operating_points", "subgroups", "lesions", "notes"}
+    added |= {"missed", "net_benefit", "calibration_line", "baselines"}
     assert full["validation"].keys() - plain["validation"].keys() == added
     assert {key: full["validation"][key] for key in plain["validation"]} == plain["validation"]
     assert full.keys() - plain.keys() == {"model_findings"}
@@ -457,9 +536,6 @@ def test_pointers_escape_slashes_and_tildes() -> None:
     assert facts.get("@/sub~1groups/a~0b/0") == 1.5
     assert facts.show("@/missing", ".3f") == '<span class="none">–</span>'
     assert facts.text("x {@/sub~1groups/a~0b/0:.2f} y") == "x 1.50 y"
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

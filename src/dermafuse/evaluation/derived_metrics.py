@@ -17,6 +17,7 @@ from dermafuse.data.records import Records
 from dermafuse.errors import DataError, examples
 from dermafuse.evaluation.calibration import calibration_report
 from dermafuse.evaluation.enough import TEMPERATURE, least_for_level
+from dermafuse.evaluation.glance import at_a_glance, majority
 from dermafuse.evaluation.metrics import labels_of, reported_split
 from dermafuse.evaluation.model_findings import model_findings
 from dermafuse.evaluation.operating_points import operating_points
@@ -54,7 +55,8 @@ def enriched(
     Returns:
         The metrics; the reported block (``validation`` or ``test``) has, besides, ``lesions``, ``calibration``
         {temperature, after, before}, ``operating_points``, ``subgroups`` and ``notes`` {part: why it is
-        missing}; at the top there is ``model_findings``.
+        missing}, and what `glance.at_a_glance` and `glance.majority` give (``missed``, ``net_benefit``,
+        ``calibration_line``, ``baselines``); at the top there is ``model_findings``.
 
     Raises:
         DataError: the rows are not those of the metrics, or ``records`` lacks some of their images.
@@ -76,6 +78,10 @@ def enriched(
         block["operating_points"] = _points(own, chooser, choosing_name, notes, seed)
     if block.get("subgroups") is None:
         block["subgroups"] = _subgroups(own, records, notes, seed)
+    # Runs of before lack them; what is there stays.
+    baselines = dict(block.get("baselines") or {})
+    baselines.setdefault("majority", majority(own))
+    block |= {**(at_a_glance(own, seed=seed) if "missed" not in block else {}), "baselines": baselines}
     block["notes"] = notes
     result["model_findings"] = model_findings(result, split)
     return result

@@ -12,124 +12,15 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from dermafuse.evaluation.calibration import brier_scores, log_losses, overconfidences
 from dermafuse.evaluation.confusion import Confusion, mean_defined, ratio
-from dermafuse.evaluation.predictions import MALIGNANT, FloatArray, Scored, in_top_two
+from dermafuse.evaluation.metric import CRITICAL, EACH, Metric, Path, Place
+from dermafuse.evaluation.predictions import MALIGNANT, FloatArray, in_top_two
 from dermafuse.labels import LabelSet
-
-Place: TypeAlias = Literal[
-    "summary",  # the terminal after a training, and the figures of an audit
-    "audit line",  # what the terminal says of an audit
-    "tiles",  # the head of the report
-    "further",  # the report's table of the other metrics
-    "classes",  # the report's table of classes
-    "classes in short",  # the table of classes in the terminal and in the model card
-    "calibration",  # report and model card
-    "card",  # the model card's table
-    "folds",  # mean and spread in a cross-validation
-    "compare",  # what the terminal shows of a comparison; page and JSON have every metric
-    "change",  # robustness, and the members of an ensemble
-    "subgroups",  # the report's forest plots and table, and metrics.json
-    "subgroups in the card",
-    "failing",  # low values for a group are named at the head of the model card
-    "gaps",  # gaps between groups that are a finding
-    "temperature",  # a finding where the temperature makes them worse
-]
-
-#: Stand in a path for each class' code, and for the code of the class that must not be missed.
-EACH: Final = "{each}"
-CRITICAL: Final = "{critical}"
-
-Path: TypeAlias = tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One scalar of the metrics block.
-
-    Attributes:
-        path: where it stands in the block. It begins with ``malignant`` where it needs malignant classes, holds
-            `CRITICAL` where it needs a critical class, and `EACH` where each class has one.
-        name: for people; ``{critical}`` stands for the name of the critical class.
-        shown: the places that show it.
-        short: its name where there is little room; empty: ``name``.
-        long: its name where there is much; empty: ``name``.
-        format: Python's, of the value.
-        larger_is_better: which way is better.
-        proportion: a plain share of all rows: 0 and 1 then get an exact interval.
-        biased_upward: resampling itself raises it (see `resampling.interval`).
-        signed: may be negative, and is best at 0.
-        of_decisions: its formula, (r,) for the confusion matrices of r weightings, NaN where undefined.
-        of_rows: its formula where it is the mean of a value of each row: (n,).
-    """
-
-    path: Path
-    name: str
-    shown: tuple[Place, ...] = ()
-    short: str = ""
-    long: str = ""
-    format: str = ".3f"
-    larger_is_better: bool = True
-    proportion: bool = False
-    biased_upward: bool = False
-    signed: bool = False
-    of_decisions: Callable[[Confusion], FloatArray] | None = None
-    of_rows: Callable[[Scored], FloatArray] | None = None
-    key: str = ""  # its flat key, ``malignant_auroc``; made of the path unless given
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "short", self.short or self.name)
-        object.__setattr__(self, "long", self.long or self.name)
-        object.__setattr__(self, "key", self.key or "_".join(self.path))
-
-    @property
-    def title(self) -> str:
-        """The name with a capital at its start."""
-        return self.name[:1].upper() + self.name[1:]
-
-    @property
-    def long_title(self) -> str:
-        """The long name with a capital at its start."""
-        return self.long[:1].upper() + self.long[1:]
-
-    @property
-    def leaf(self) -> str:
-        """The last step of the path: its key among those of one class."""
-        return self.path[-1]
-
-    @property
-    def pointer(self) -> str:
-        """The path as a JSON pointer (RFC 6901) without its first slash."""
-        return "/".join(step.replace("~", "~0").replace("/", "~1") for step in self.path)
-
-    def within(self, block: Any) -> Any:
-        """Return its value in a metrics block (or its entry in a block of that shape); ``None`` where there is none."""
-        for step in self.path:
-            block = (block or {}).get(step)
-        return block
-
-    def fits(self, labels: LabelSet) -> bool:
-        """Whether a label set names the classes that it needs."""
-        return not (self.path[0] == MALIGNANT and not labels.malignant) and not (
-            CRITICAL in self.path and labels.critical is None
-        )
-
-    def of(self, labels: LabelSet) -> Metric:
-        """Return it with the critical class of a label set filled in."""
-        if CRITICAL not in self.path or labels.critical is None:
-            return self
-        return replace(
-            self,
-            path=tuple(labels.critical if step == CRITICAL else step for step in self.path),
-            key=self.key.replace(CRITICAL, labels.critical_key),
-            **{name: getattr(self, name).replace(CRITICAL, labels.critical_name) for name in ("name", "short", "long")},
-        )
 
 
 def _weighted_f1(counts: Confusion) -> FloatArray:
@@ -156,26 +47,31 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         path=("accuracy",),
         name="accuracy",
-        shown=("summary", "audit line", "tiles", "card", "folds", "compare", "change", "subgroups"),
+        meaning="Share of all images whose class the model names rightly.",
+        shown=("baselines", "summary", "audit line", "tiles", "card", "folds", "compare", "change", "subgroups"),
         proportion=True,
         of_decisions=lambda counts: counts.agreement,
     ),
     Metric(
         path=("weighted_f1",),
         name="weighted F1",
+        meaning="F1 of each class, averaged by how many images it has: frequent classes decide.",
         shown=("summary", "tiles", "card", "folds", "compare"),
         of_decisions=_weighted_f1,
     ),
     Metric(
         path=("macro_f1",),
         name="macro F1",
-        shown=("summary", "audit line", "tiles", "card", "folds", "compare", "change"),
+        meaning="F1 of each class, averaged over the classes: rare ones count as much as frequent ones.",
+        shown=("baselines", "summary", "audit line", "tiles", "card", "folds", "compare", "change"),
         of_decisions=lambda counts: mean_defined(counts.f1),
     ),
     Metric(
         path=("balanced_accuracy",),
         name="balanced accuracy",
+        meaning="Share named rightly in each class, averaged over the classes: rare ones count as much.",
         shown=(
+            "baselines",
             "summary",
             "audit line",
             "tiles",
@@ -193,47 +89,98 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         path=("macro_auroc",),
         name="macro AUROC",
-        shown=("summary", "tiles", "card", "folds", "compare", "change"),
+        meaning="How well each class ranks before the others, averaged: 0.5 is chance, 1 is perfect.",
+        shown=("baselines", "summary", "tiles", "card", "folds", "compare", "change"),
     ),
-    Metric(path=("cohen_kappa",), name="Cohen's kappa", shown=("further",), of_decisions=_kappa),
-    Metric(path=("mcc",), name="Matthews correlation", shown=("further",), of_decisions=_mcc),
-    Metric(path=("top2_accuracy",), name="top-2 accuracy", shown=("further",), proportion=True, of_rows=in_top_two),
-    Metric(path=("macro_average_precision",), name="macro average precision", shown=("further",)),
+    Metric(
+        path=("cohen_kappa",),
+        name="Cohen's kappa",
+        meaning="Agreement with the truth beyond chance: 0 is chance, 1 is perfect.",
+        shown=("further",),
+        of_decisions=_kappa,
+    ),
+    Metric(
+        path=("mcc",),
+        name="Matthews correlation",
+        meaning="Correlation of the named with the true classes: 0 is chance, 1 is perfect.",
+        shown=("further",),
+        of_decisions=_mcc,
+    ),
+    Metric(
+        path=("top2_accuracy",),
+        name="top-2 accuracy",
+        meaning="Share of images whose class is one of the two most probable.",
+        shown=("further",),
+        proportion=True,
+        of_rows=in_top_two,
+    ),
+    Metric(
+        path=("macro_average_precision",),
+        name="macro average precision",
+        meaning="Area under precision over recall, averaged over the classes.",
+        shown=("further",),
+    ),
     Metric(
         path=("per_class", CRITICAL, "recall"),
         key=f"{CRITICAL}_sensitivity",
         name=f"{CRITICAL} sensitivity",
+        meaning="Share of its images that the model names as such.",
         shown=("tiles", "subgroups", "subgroups in the card", "failing", "gaps"),
     ),
     Metric(
         path=("malignant", "sensitivity"),
         name="malignant sensitivity",
+        meaning="Share of the malignant images that are called one of the malignant classes.",
         long="malignant: sensitivity of the named class",
         shown=("card", "further", "compare", "subgroups", "failing", "gaps"),
     ),
     Metric(
         path=("malignant", "specificity"),
         name="malignant specificity",
+        meaning="Share of the other images that are called none of the malignant classes.",
         long="malignant: specificity of the named class",
         shown=("card", "further", "compare", "subgroups", "subgroups in the card", "gaps"),
     ),
-    Metric(path=("malignant", "ppv"), name="malignant PPV", shown=("further", "compare")),
-    Metric(path=("malignant", "npv"), name="malignant NPV", shown=("further", "compare")),
-    Metric(path=("malignant", "auroc"), name="malignant AUROC", shown=("tiles", "card", "compare", "subgroups")),
-    Metric(path=("malignant", "average_precision"), name="malignant average precision", shown=("further", "compare")),
+    Metric(
+        path=("malignant", "ppv"),
+        name="malignant PPV",
+        meaning="Share of the images called malignant that are so.",
+        shown=("further", "compare"),
+    ),
+    Metric(
+        path=("malignant", "npv"),
+        name="malignant NPV",
+        meaning="Share of the images called benign that are so.",
+        shown=("further", "compare"),
+    ),
+    Metric(
+        path=("malignant", "auroc"),
+        name="malignant AUROC",
+        meaning="How often a malignant image scores above another one: 0.5 is chance, 1 is perfect.",
+        shown=("tiles", "card", "compare", "subgroups"),
+    ),
+    Metric(
+        path=("malignant", "average_precision"),
+        name="malignant average precision",
+        meaning="Area under precision over recall of the summed malignant probability.",
+        shown=("further", "compare"),
+    ),
     Metric(
         path=("malignant", "sensitivity_at_specificity_0.90"),
         name="malignant sensitivity at specificity 0.90",
+        meaning="Malignant sensitivity at the threshold that 90 % of the other images stay below.",
         shown=("further", "compare"),
     ),
     Metric(
         path=("malignant", "sensitivity_at_specificity_0.95"),
         name="malignant sensitivity at specificity 0.95",
+        meaning="Malignant sensitivity at the threshold that 95 % of the other images stay below.",
         shown=("further", "compare"),
     ),
     Metric(
         path=("ece",),
         name="calibration error (ECE)",
+        meaning="How far the model's probabilities are from how often it is right, on average: 0 is best.",
         short="ECE",
         long="ECE (top label, 15 equal-mass bins)",
         shown=("tiles", "calibration", "folds", "compare"),
@@ -243,6 +190,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         path=("classwise_ece",),
         name="class-wise ECE",
+        meaning="The calibration error of the probability of each class, averaged over the classes.",
         shown=("calibration",),
         larger_is_better=False,
         biased_upward=True,
@@ -250,6 +198,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         path=("nll",),
         name="log loss",
+        meaning="How surprised the model is by the truth: 0 is best; being sure and wrong costs most.",
         long="log loss (nats)",
         shown=("calibration", "folds", "compare", "temperature"),
         larger_is_better=False,
@@ -258,6 +207,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         path=("brier",),
         name="Brier score",
+        meaning="Squared distance of the probabilities from the truth: 0 is best, 2 is worst.",
         long="Brier score (0 to 2)",
         shown=("calibration", "temperature"),
         larger_is_better=False,
@@ -266,21 +216,63 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         path=("overconfidence",),
         name="overconfidence",
+        meaning="Mean probability of the named class less the share that is right: above 0 is too sure.",
         shown=("calibration", "subgroups"),
         larger_is_better=False,
         signed=True,
         of_rows=overconfidences,
     ),
     Metric(
-        path=("per_class", EACH, "recall"), name="sensitivity", short="recall", shown=("classes", "classes in short")
+        path=("per_class", EACH, "recall"),
+        name="sensitivity",
+        meaning="Share of the images of the class that are named so (recall).",
+        short="recall",
+        shown=("classes", "classes in short"),
     ),
-    Metric(path=("per_class", EACH, "specificity"), name="specificity", shown=("classes", "classes in short")),
-    Metric(path=("per_class", EACH, "precision"), name="PPV", short="precision", shown=("classes", "classes in short")),
-    Metric(path=("per_class", EACH, "npv"), name="NPV", shown=("classes",)),
-    Metric(path=("per_class", EACH, "f1"), name="F1", shown=("classes", "classes in short")),
-    Metric(path=("per_class", EACH, "auroc"), name="AUROC", shown=("classes", "classes in short")),
-    Metric(path=("per_class", EACH, "average_precision"), name="avg. precision", shown=("classes",)),
-    Metric(path=("per_class", EACH, "ece"), name="ECE", larger_is_better=False, biased_upward=True),
+    Metric(
+        path=("per_class", EACH, "specificity"),
+        name="specificity",
+        meaning="Share of the other images that are not named so.",
+        shown=("classes", "classes in short"),
+    ),
+    Metric(
+        path=("per_class", EACH, "precision"),
+        name="PPV",
+        meaning="Share of the images named so that are of the class (precision).",
+        short="precision",
+        shown=("classes", "classes in short"),
+    ),
+    Metric(
+        path=("per_class", EACH, "npv"),
+        name="NPV",
+        meaning="Share of the images not named so that are of another class.",
+        shown=("classes",),
+    ),
+    Metric(
+        path=("per_class", EACH, "f1"),
+        name="F1",
+        meaning="Harmonic mean of sensitivity and PPV.",
+        shown=("classes", "classes in short"),
+    ),
+    Metric(
+        path=("per_class", EACH, "auroc"),
+        name="AUROC",
+        meaning="How often an image of the class scores above another one: 0.5 is chance, 1 is perfect.",
+        shown=("classes", "classes in short"),
+    ),
+    Metric(
+        path=("per_class", EACH, "average_precision"),
+        name="avg. precision",
+        meaning="Area under precision over recall; chance gives the share of the class.",
+        shown=("classes",),
+    ),
+    Metric(
+        path=("per_class", EACH, "ece"),
+        name="ECE",
+        meaning="How far the probability of the class is from its frequency, on average: 0 is best.",
+        larger_is_better=False,
+        biased_upward=True,
+    ),
 )
 
 

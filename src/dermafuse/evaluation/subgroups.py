@@ -20,7 +20,8 @@ from dermafuse.data.values import UNKNOWN
 from dermafuse.errors import DataError
 from dermafuse.evaluation.calibration import BINS, ece_if_calibrated, expected_calibration_error
 from dermafuse.evaluation.confusion import mean_defined
-from dermafuse.evaluation.metric_table import Metric, shown
+from dermafuse.evaluation.metric import Metric
+from dermafuse.evaluation.metric_table import shown
 from dermafuse.evaluation.predictions import (
     MALIGNANT,
     BoolArray,

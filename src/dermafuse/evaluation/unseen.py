@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dermafuse.announcements import Announcement, announced, both_lists
+from dermafuse.evaluation.glance import at_a_glance, majority
 from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.predictions import Scored
 
@@ -23,7 +24,12 @@ def measure_unseen(metrics: dict[str, Any], unseen: Scored, seed: int) -> None:
     learned = bool(overlap["trained_lesion_images"])
     head = "TRAINED ON" if learned else "CHOSEN BY"
     if len(unseen) >= LEAST and len(set(unseen.true.tolist())) > 1:
-        metrics["test_unseen"] = {**measure(unseen, seed=seed), "lesions": unseen.lesions}
+        metrics["test_unseen"] = {
+            **measure(unseen, seed=seed),
+            "lesions": unseen.lesions,
+            **at_a_glance(unseen, seed=seed),
+            "baselines": {"majority": majority(unseen)},
+        }
         advice = f"only the {len(unseen):,} unseen images say how it does on new patients."
     else:
         few = f"only {len(unseen):,} unseen, too few to be measured on their own (at least {LEAST} of two classes)"

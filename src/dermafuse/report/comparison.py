@@ -10,7 +10,8 @@ import pandas as pd
 
 from dermafuse.errors import ImageError
 from dermafuse.evaluation.compare import CHANGES, Judged, aligned, changed_images
-from dermafuse.evaluation.metric_table import Place, metric_at
+from dermafuse.evaluation.metric import Place
+from dermafuse.evaluation.metric_table import metric_at
 from dermafuse.files import folder_atomic, write_atomic, write_json
 from dermafuse.progress import Reporter
 from dermafuse.report import templates

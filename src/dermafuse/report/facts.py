@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from dermafuse.evaluation.glance import first_alarm
 from dermafuse.evaluation.metrics import labels_of
 from dermafuse.evaluation.model_findings import worst_findings
 from dermafuse.labels import LabelSet
@@ -129,6 +130,11 @@ class Facts:
         elif isinstance(value, Mapping):
             for key in value:
                 yield from self.differences(f"{pointer}/{step(str(key))}")
+
+    def alarm(self) -> str | None:
+        """Return the pointer of the operating point that is named first (`glance.first_alarm`)."""
+        found = first_alarm(self.get("@"))
+        return None if found is None else self.full(f"@/operating_points/{found[0]}")
 
     def findings(self) -> list[tuple[Mapping[str, Any], str]]:
         """Return all findings, data and model, the most serious first, each with the pointer to it."""

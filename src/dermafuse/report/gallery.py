@@ -24,6 +24,8 @@ from dermafuse.runtime.predictor import Predictor
 
 #: Examples of each kind and class.
 EACH: Final = 3
+#: Missed ones on the first screen.
+MISSED: Final = 6
 _LONGEST: Final = 168
 _QUALITY: Final = 76
 
@@ -47,10 +49,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Examples by class: ``right`` and ``wrong`` hold up to `EACH` a true class; ``note`` says what is missing."""
+    """Examples by class: ``right`` and ``wrong`` hold up to `EACH` a true class; ``note`` says what is missing.
+
+    ``missed`` are those of `choose_missed`, without heatmaps.
+    """
 
     right: Mapping[str, Sequence[Example]]
     wrong: Mapping[str, Sequence[Example]]
+    missed: Sequence[Example]
     note: str
 
     @property
@@ -77,6 +83,25 @@ def choose_examples(rows: Scored, each: int = EACH) -> tuple[dict[str, list[int]
                     listed.append(int(row))
             found[code] = listed
     return chosen
+
+
+def choose_missed(rows: Scored, limit: int = MISSED) -> list[int]:
+    """Return the malignant rows most confidently called benign, one a lesion; none where no class is malignant.
+
+    Where only a critical class is named, those of it that are called something else.
+    """
+    if rows.has_malignant:
+        lost = rows.is_malignant & ~rows.malignant[rows.predicted]
+    elif rows.labels.critical is not None:
+        own = rows.classes.index(rows.labels.critical)
+        lost = (rows.true == own) & (rows.predicted != own)
+    else:
+        return []
+    found: dict[Any, int] = {}
+    for row in np.argsort(-rows.probabilities[np.arange(len(rows)), rows.predicted], kind="stable"):
+        if lost[row]:
+            found.setdefault(rows.lesion_id[row], int(row))
+    return list(found.values())[:limit]
 
 
 def make_gallery(
@@ -106,11 +131,17 @@ def make_gallery(
                 notes.append(str(error))
             advance(1)
     notes += models.notes
+    missed = []
+    for row in choose_missed(rows):
+        try:
+            missed.append(pictures.get(row) or _example(row, "", records.iloc[row], None))
+        except ImageError as error:
+            notes.append(str(error))
 
     def shown(part: Mapping[str, Sequence[int]]) -> dict[str, list[Example]]:
         return {code: [pictures[row] for row in listed if row in pictures] for code, listed in part.items()}
 
-    return Gallery(shown(right), shown(wrong), " ".join(dict.fromkeys(notes)))
+    return Gallery(shown(right), shown(wrong), missed, " ".join(dict.fromkeys(notes)))
 
 
 class _Models:

@@ -1,38 +1,45 @@
-"""The closing table of a run, for the terminal."""
+"""The closing words of a run for the terminal: what it would miss, how good it is, and each class."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from dermafuse.evaluation.metric_table import Metric
+    from dermafuse.evaluation.metric import Metric
 
 
 def summary(block: Mapping[str, Any], title: str) -> list[RenderableType]:
-    """Return two rich tables of a metrics block: headline figures with intervals, and one row a class."""
+    """Return what a metrics block says first, for rich: what is missed, headline figures, one row a class."""
     from rich.table import Table
+    from rich.text import Text
 
     from dermafuse.evaluation.metric_table import shown
 
-    head = Table(title=title, title_justify="left")
-    head.add_column("metric")
-    head.add_column("value", justify="right")
-    head.add_column("95 % interval", justify="right")
+    baselines = block.get("baselines") or {}
+    beside = {"metadata": "metadata alone", "majority": f"always {(baselines.get('majority') or {}).get('class')}"}
+    beside = {key: name for key, name in beside.items() if key in baselines}
+    head = Table()
+    for number, name in enumerate(("metric", "value", "95 % interval", *beside.values())):
+        head.add_column(Text(name), justify="right" if number else "left")
     for metric, value, interval in headlines(block):
-        low, high = interval or (None, None)
-        span = "" if low is None else f"{_figure(low, metric.format)} to {_figure(high, metric.format)}"
-        head.add_row(metric.name, _figure(value, metric.format), span)
+        others = (baselines[key].get(metric.key) for key in beside)
+        head.add_row(
+            Text(metric.name),
+            _figure(value, metric.format),
+            _span(interval, metric.format),
+            *("" if other is None else _figure(other, metric.format) for other in others),
+        )
     classes = Table()
     columns = shown("classes in short")
     for name in ("class", *(metric.short for metric in columns), "support"):
         classes.add_column(name, justify="left" if name == "class" else "right")
     for code, row in block["per_class"].items():
         figures = (_figure(row[metric.leaf], metric.format) for metric in columns)
-        classes.add_row(code, *figures, f"{row['support']:,}")
-    return [head, classes]
+        classes.add_row(Text(code), *figures, f"{row['support']:,}")
+    return [Text(title, style="bold"), *map(Text, _missed(block)), head, *map(Text, _calibrated(block)), classes]
 
 
 def headlines(block: Mapping[str, Any]) -> list[tuple[Metric, float | None, tuple[float, float] | None]]:
@@ -42,5 +49,47 @@ def headlines(block: Mapping[str, Any]) -> list[tuple[Metric, float | None, tupl
     return [(metric, metric.within(block), metric.within(block.get("ci95"))) for metric in shown("summary")]
 
 
+def _missed(block: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each thing that a clinician asks first, as far as the label set lets it be said."""
+    from dermafuse.evaluation.glance import first_alarm
+    from dermafuse.evaluation.predictions import MALIGNANT
+
+    missed = block.get("missed") or {}
+    if "critical" in missed:
+        own = missed["critical"]
+        benign = f", {own['called_benign']:,} of them benign" if "called_benign" in own else ""
+        yield f"{own['missed']:,} of {own['support']:,} {own['name']} images are called something else{benign}."
+    if "malignant" in missed:
+        own = missed["malignant"]
+        yield f"{own['called_benign']:,} of {own['support']:,} malignant images are called benign."
+    if alarm := first_alarm(block):
+        _, point = alarm
+        name = MALIGNANT if point["target"] == MALIGNANT else (missed.get("critical") or {}).get("name", "")
+        figures = ", ".join(
+            f"{key} {_figure(point[key], '.1%')} ({_span(point['ci95'][key], '.1%')})"
+            for key in ("sensitivity", "specificity")
+        )
+        yield (
+            f"Alarm where the {name} probability reaches {point['threshold']:.3f}, chosen on other images: {figures}."
+        )
+    if benefit := block.get("net_benefit"):
+        yield (
+            f"Net benefit of acting at {benefit['threshold']:.0%}: {benefit['model']:.3f}; "
+            f"acting on every image {benefit['all']:.3f}, on none 0."
+        )
+
+
+def _calibrated(block: Mapping[str, Any]) -> Iterator[str]:
+    if line := block.get("calibration_line"):
+        figures = " and ".join(
+            f"{key} {_figure(line[key], '.2f')} ({_span(line['ci95'][key], '.2f')})" for key in ("slope", "intercept")
+        )
+        yield f"Calibration of the probability of {line['of']}: {figures}; 1 and 0 are right."
+
+
 def _figure(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
+
+
+def _span(interval: Any, spec: str) -> str:
+    return "" if interval is None else f"{_figure(interval[0], spec)} to {_figure(interval[1], spec)}"

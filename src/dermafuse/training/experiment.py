@@ -17,6 +17,7 @@ from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
 from dermafuse.evaluation import enough
 from dermafuse.evaluation.derived_metrics import enriched
+from dermafuse.evaluation.glance import metadata_alone
 from dermafuse.evaluation.prediction_rows import rows_of_table
 from dermafuse.models.weights import is_random
 from dermafuse.parallel import origin
@@ -116,6 +117,10 @@ def train_run(
         **({"audits": audited} if audited else {}),
         **checked.to_dict(),
     }
+    sides = trained.data.train.rows, trained.data.validation.rows
+    alone = metadata_alone((sides[0].meta, sides[0].labels), sides[1].meta, rows["validation"])
+    if alone is not None:
+        metrics["validation"] = {**metrics["validation"], "baselines": {"metadata": alone}}
     metrics = enriched(metrics, rows, records, seed=config.seed)
     clock.lap("evaluate")
     with begin(out, overwrite=True) as run:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from dermafuse.evaluation.metric_table import Metric
+from dermafuse.evaluation.metric import Metric
 from dermafuse.evaluation.predictions import MALIGNANT, Scored
 from dermafuse.evaluation.subgroups import MINIMUM_ROWS, ordered_cells
 from dermafuse.report.figures.figure import Figure

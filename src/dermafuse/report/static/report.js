@@ -29,6 +29,19 @@
     const target = event.target.closest?.("[data-tip]");
     if (target) show(target, event.clientX, event.clientY); else tip.hidden = true;
   });
+  // What words mean: the browser's own tip stays hidden from the keyboard and from touch.
+  for (const word of all("abbr[title], th button[title]")) {
+    word.dataset.tip = word.title;
+    word.setAttribute("aria-description", word.title);
+    word.removeAttribute("title");
+  }
+  document.addEventListener("focusin", (event) => {
+    const target = event.target.closest?.("[data-tip]");
+    if (!target) { tip.hidden = true; return; }
+    const box = target.getBoundingClientRect();
+    show(target, box.left - 14, box.bottom - 12);
+  });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
   document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
   for (const svg of all("figure svg")) {
     const series = all("[data-series]", svg);
