@@ -127,8 +127,12 @@ def made_up_block(labels: LabelSet) -> tuple[dict[str, object], Scored]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_on_a_phone_nothing_is_cut_and_the_keyboard_reads_a_term(page: str, tmp_path: Path) -> None:
+def test_on_a_phone_nothing_is_cut_and_the_keyboard_reads_a_term(run: Path, page: str, tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
+    metrics = read_metrics(run)
+    metrics["validation"]["baselines"]["metadata"] = metrics["validation"]["baselines"]["majority"]
+    rows = read_rows(run / "predictions.csv", class_codes(metrics))["validation"]
+    page = render(metrics, rows, {}, None, Sources(None), "run")
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -82,9 +82,10 @@ def _missed(block: Mapping[str, Any]) -> Iterator[str]:
 def _calibrated(block: Mapping[str, Any]) -> Iterator[str]:
     if line := block.get("calibration_line"):
         figures = " and ".join(
-            f"{key} {_figure(line[key], '.2f')} ({_span(line['ci95'][key], '.2f')})" for key in ("slope", "intercept")
+            f"{key} {_figure(line[key], '.2f')} ({_span(line['ci95'][key], '.2f')}; right: {right})"
+            for key, right in (("slope", 1), ("intercept", 0))
         )
-        yield f"Calibration of the probability of {line['of']}: {figures}; 1 and 0 are right."
+        yield f"Calibration {figures} for {line['of']}."
 
 
 def _figure(value: float | None, spec: str) -> str:
