@@ -43,7 +43,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "logit adjustment 0.5 instead of sampling": ("sampling_power=0", "logit_adjustment=0.5"),
     "logit adjustment 1 (balanced softmax) instead of sampling": ("sampling_power=0", "logit_adjustment=1"),
     "LDAM, deferred weighting instead of sampling": (
-        "sampling_power=0", "margin=0.5", "class_weighting=balanced", "deferred_weighting=0.7",
+        "sampling_power=0",
+        "margin=0.5",
+        "class_weighting=balanced",
+        "deferred_weighting=0.7",
     ),
     "label smoothing 0.1": ("label_smoothing=0.1",),
     "FiLM": ("fusion=film",),
@@ -71,7 +74,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         f"random views without {left}": (f"view_changes={[change for change in VIEW_CHANGES if change != left]}",)
         for left in VIEW_CHANGES
     },
-}  # fmt: skip
+}
 
 #: Other uses of the base's model: nothing is trained.
 USES = ("largest probability decides", "eight views averaged at prediction")
@@ -85,9 +88,11 @@ def main() -> None:
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the base")
     options.add_argument("--only", nargs="+", help="variants whose name contains one of these")
     options.add_argument(
-        "--inside-fold", type=int, metavar="N",
+        "--inside-fold",
+        type=int,
+        metavar="N",
         help="use only the training lesions of fold N of 5: choices then touch no image that the fold reports",
-    )  # fmt: skip
+    )
     arguments = options.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.inside_fold:
@@ -172,9 +177,15 @@ def row(name: str, mine: Scored, theirs: Scored, seed: int) -> str:
     """Return a line of the table."""
     mine = mine.take(pd.Index(mine.image_id).get_indexer(pd.Index(theirs.image_id)))
     found = paired_bootstrap(
-        theirs.true, mine.probabilities, theirs.probabilities, theirs.lesion_id, theirs.classes,
-        seed=seed, predicted_a=mine.predicted, predicted_b=theirs.predicted,
-    )  # fmt: skip
+        theirs.true,
+        mine.probabilities,
+        theirs.probabilities,
+        theirs.lesion_id,
+        theirs.classes,
+        seed=seed,
+        predicted_a=mine.predicted,
+        predicted_b=theirs.predicted,
+    )
     cells = [
         f"{value:.3f}, {found[figure]['difference']:+.3f} ({found[figure]['low']:+.3f} to {found[figure]['high']:+.3f})"
         for figure, value in figures(mine).items()

@@ -61,9 +61,16 @@ def main() -> None:
         child(arguments.data, arguments.child, arguments.backbone, arguments.image_size)
         return
     command = [
-        sys.executable, __file__, "--data", str(arguments.data), "--backbone", arguments.backbone,
-        "--image-size", str(arguments.image_size), "--child",
-    ]  # fmt: skip
+        sys.executable,
+        __file__,
+        "--data",
+        str(arguments.data),
+        "--backbone",
+        arguments.backbone,
+        "--image-size",
+        str(arguments.image_size),
+        "--child",
+    ]
     subprocess.run([*command, "2"], check=True, stdout=subprocess.DEVNULL)
     print("| images | seconds | images/s | peak MB |\n|---|---|---|---|")
     for count in arguments.counts:

@@ -43,11 +43,31 @@ SCALES = (1.0, 0.75, 0.5, 0.33)
 CROPS = 4
 # Everything bundled that is a picture of something: no text page twice, no masks, no motion tests.
 PHOTOGRAPHS = (
-    "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "china.jpg", "clock_motion.png",
-    "coffee.png", "coins.png", "color.png", "flower.jpg", "grass.png", "gravel.png", "horse.png",
-    "hubble_deep_field.jpg", "ihc.png", "microaneurysms.png", "moon.png", "motorcycle_left.png",
-    "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
-)  # fmt: skip
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "cell.png",
+    "chelsea.png",
+    "china.jpg",
+    "clock_motion.png",
+    "coffee.png",
+    "coins.png",
+    "color.png",
+    "flower.jpg",
+    "grass.png",
+    "gravel.png",
+    "horse.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "microaneurysms.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "motorcycle_right.png",
+    "page.png",
+    "retina.jpg",
+    "rocket.jpg",
+    "text.png",
+)
 MEDICAL = ("cell.png", "ihc.png", "microaneurysms.png", "retina.jpg")
 
 

@@ -40,10 +40,12 @@ def main() -> None:
         config = resolve(
             "seed",
             options={
-                "data": str(arguments.data), "backbone": arguments.backbone, "weights": arguments.weights,
+                "data": str(arguments.data),
+                "backbone": arguments.backbone,
+                "weights": arguments.weights,
                 "precision": precision,
             },
-        )  # fmt: skip
+        )
         plan = plan_network(config)
         data[precision] = prepare(records, config, plan, Terminal(), choose_split(records, config, None))
         models[precision] = trainable_model(plan, HeadSpec(7, data[precision].encoder.width), config)

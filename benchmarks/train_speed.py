@@ -40,10 +40,25 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         ours = [
-            sys.executable, "-m", "dermafuse.cli", "train", "--data", str(arguments.data), "--recipe", "seed",
-            "--backbone", "efficientnet_b1", "--weights", "random", "--epochs", str(arguments.epochs),
-            "--set", f"patience={arguments.epochs}", "--json", "--out",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "dermafuse.cli",
+            "train",
+            "--data",
+            str(arguments.data),
+            "--recipe",
+            "seed",
+            "--backbone",
+            "efficientnet_b1",
+            "--weights",
+            "random",
+            "--epochs",
+            str(arguments.epochs),
+            "--set",
+            f"patience={arguments.epochs}",
+            "--json",
+            "--out",
+        ]
         cache = {"DERMAFUSE_CACHE": f"{scratch}/cache"}
         rows = []
         for name in ("cold", "warm"):

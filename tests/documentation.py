@@ -91,9 +91,16 @@ def blocks_of(page: Path) -> list[Block]:
 
 #: What replaces the page's settings.
 SMALL = {
-    "backbone": "efficientnet_lite0", "weights": "random", "image_size": 64, "epochs": 1, "unfreeze_from": "none",
-    "views": 1, "random_views": 0, "train_depthwise": True, "report": False,
-}  # fmt: skip
+    "backbone": "efficientnet_lite0",
+    "weights": "random",
+    "image_size": 64,
+    "epochs": 1,
+    "unfreeze_from": "none",
+    "views": 1,
+    "random_views": 0,
+    "train_depthwise": True,
+    "report": False,
+}
 
 
 def small_trainings(patch: pytest.MonkeyPatch) -> None:
@@ -177,8 +184,11 @@ class Desk:
         path = f"{tools}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PATH": path},
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PATH": path},
+        )
         assert done.returncode == 0, f"{text}\n{done.stdout}"
         return done.stdout
 

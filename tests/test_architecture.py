@@ -120,9 +120,74 @@ def test_there_are_no_import_circles() -> None:
         visit(name, ())
 
 
-def test_no_file_is_longer_than_a_sitting() -> None:
-    for path in SOURCE.glob("**/*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+#: What is longer than the rule allows, each with its reason: a file, or "file::function". A fixed one is taken out.
+LONG = {
+    "api/estimator.py::__init__": "of before the rule",
+    "api/evaluate.py::evaluate_bundle": "of before the rule",
+    "api/run.py::evaluate": "of before the rule",
+    "api/train.py::train": "of before the rule",
+    "checks/check.py::check_records": "of before the rule",
+    "data/image_formats.py": "of before the rule",
+    "data/metadata.py": "of before the rule",
+    "data/readers/assemble.py::assemble": "of before the rule",
+    "data/readers/layout_isic.py::read_isic": "of before the rule",
+    "data/synthetic/images.py::draw": "of before the rule",
+    "data/table_files.py": "of before the rule",
+    "evaluation/coverage.py::coverage_report": "of before the rule",
+    "evaluation/explanation_quality.py::explanation_quality": "of before the rule",
+    "evaluation/fit_uncertainty.py::fit_flag": "of before the rule",
+    "evaluation/intervals.py::cluster_bootstrap": "of before the rule",
+    "evaluation/intervals.py::paired_bootstrap": "of before the rule",
+    "evaluation/metric_table.py": "of before the rule",
+    "evaluation/model_findings.py": "of before the rule",
+    "evaluation/operating_points.py::operating_points": "of before the rule",
+    "evaluation/robustness.py::measure_robustness": "of before the rule",
+    "evaluation/subgroups.py::subgroup_report": "of before the rule",
+    "exporters/export.py::export": "of before the rule",
+    "exporters/onnx_graph.py": "of before the rule",
+    "exporters/openvino.py::describe": "of before the rule",
+    "runtime/batch/predict_table.py": "of before the rule",
+    "runtime/batch/predict_table.py::predict_table": "of before the rule",
+    "runtime/bundle/folder.py": "of before the rule",
+    "runtime/bundle/folder.py::read_bundle": "of before the rule",
+    "runtime/explain/differentiable.py": "of before the rule",
+    "runtime/explain/explainer.py": "of before the rule",
+    "runtime/predictor.py": "of before the rule",
+    "training/ensemble.py::train_ensemble": "of before the rule",
+    "training/experiment.py::train_run": "of before the rule",
+    "training/features/extraction.py::extract": "of before the rule",
+    "training/loop/fit.py::fit": "of before the rule",
+    "training/loop/pipeline.py::training_batches": "of before the rule",
+    "training/partition.py": "of before the rule",
+    "training/prepare.py::prepare": "of before the rule",
+    "training/start.py::train": "of before the rule",
+}
+
+
+def lengths(path: Path) -> dict[str, tuple[int, int]]:
+    """Return lines and parameters of a file's functions by "file::function", and the lines of the file itself."""
+    text, name = path.read_text(encoding="utf-8"), path.relative_to(SOURCE).as_posix()
+    found = {name: (len(text.splitlines()), 0)}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            parameters = sum(each.arg not in ("self", "cls") for each in given)
+            found[f"{name}::{node.name}"] = ((node.end_lineno or 0) - node.lineno + 1, parameters)
+    return found
+
+
+def test_no_file_function_or_parameter_list_is_longer_than_a_reader_can_hold() -> None:
+    sizes = {name: size for path in SOURCE.glob("**/*.py") for name, size in lengths(path).items()}
+    long = {name: size for name, size in sizes.items() if size[0] > (60 if "::" in name else 300) or size[1] > 7}
+    assert not {name: size for name, size in long.items() if name not in LONG}, "(lines, parameters): split them"
+    assert not LONG.keys() - sizes.keys(), "no longer there: take them out of LONG"
+
+
+def test_formatting_is_left_to_ruff() -> None:
+    root = SOURCE.parents[1]
+    marked = "# fmt: " + "skip", "# fmt: " + "off"
+    for path in [file for folder in ("src", "tests", "benchmarks") for file in (root / folder).glob("**/*.py")]:
+        assert not any(mark in path.read_text(encoding="utf-8") for mark in marked), path
 
 
 def test_loading_openvino_reports_to_nobody_and_forks_nothing() -> None:

@@ -210,8 +210,11 @@ def command(*arguments: str, shell: str = "", **environment: str) -> subprocess.
     line = f'"$0" -c "$1" "${{@:2}}" {shell}'
     return subprocess.run(
         ["bash", "-c", line, sys.executable, MAIN, *arguments],
-        capture_output=True, text=True, errors="replace", env={**os.environ, **environment},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **environment},
+    )
 
 
 @pytest.mark.parametrize("shell", [">/dev/full", ">&-", "| true", ">&- 2>&-"])

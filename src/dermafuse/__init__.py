@@ -75,14 +75,20 @@ _HOMES = {
     "api.train": ("train",),
     "data.records": ("Records",),
     "errors": (
-        "BundleError", "ConfigError", "DataError", "DermafuseError", "ImageError", "OutputError", "WeightsError",
+        "BundleError",
+        "ConfigError",
+        "DataError",
+        "DermafuseError",
+        "ImageError",
+        "OutputError",
+        "WeightsError",
     ),
     "labels": ("LabelSet",),
     "runtime.explain.explainer": ("Explanation",),
     "runtime.prediction": ("Prediction",),
     "runtime.predictor": ("Predictor",),
     "runtime.released": ("load",),
-}  # fmt: skip
+}
 
 forbid_usage_reports()
 

@@ -263,9 +263,12 @@ def test_the_estimator_learns_from_features_and_keeps_lesions_together(data: str
     assert set(model.predict(X[:5])) <= {0, 1}
     row = X.iloc[0]
     alone = model.predictor_.predict(
-        row["path"], age=None if pd.isna(row["age"]) else row["age"], sex=row["sex"],
-        localization=row["localization"], itches=str(row["itches"]),
-    )  # fmt: skip
+        row["path"],
+        age=None if pd.isna(row["age"]) else row["age"],
+        sex=row["sex"],
+        localization=row["localization"],
+        itches=str(row["itches"]),
+    )
     np.testing.assert_allclose(probabilities[0], list(alone.probabilities.values()), atol=1e-6)
 
 

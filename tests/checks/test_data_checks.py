@@ -45,10 +45,17 @@ def records(n: int = N, **columns: Any) -> Records:
     text = [name for name in COLUMNS if name != "age"]
     table[text] = table[text].astype(object)
     rest = {name: value for name, value in columns.items() if name not in COLUMNS}
-    return Records(table, "kaggle", Path("/nowhere"), **{
-        "labels": LabelSet.of(rest.pop("classes", ("mel", "nv"))),
-        "numeric": ("age",), "categorical": ("sex", "localization"), **rest,
-    })  # fmt: skip
+    return Records(
+        table,
+        "kaggle",
+        Path("/nowhere"),
+        **{
+            "labels": LabelSet.of(rest.pop("classes", ("mel", "nv"))),
+            "numeric": ("age",),
+            "categorical": ("sex", "localization"),
+            **rest,
+        },
+    )
 
 
 def facts(n: int = N, **changes: Any) -> ImageFacts:
@@ -298,11 +305,18 @@ def test_findings_say_patients_where_patients_are_grouped() -> None:
 @pytest.mark.parametrize(
     ("column", "word"),
     [
-        ("patient_id", "patient"), ("PatientID", "patient"), ("PATIENT", "patient"), ("pat_id", "patient"),
-        ("pid", "patient"), ("subject", "patient"), ("lesion_id", "lesion"), ("LesionID", "lesion"),
-        ("case_num", "group"), ("path", "group"),
+        ("patient_id", "patient"),
+        ("PatientID", "patient"),
+        ("PATIENT", "patient"),
+        ("pat_id", "patient"),
+        ("pid", "patient"),
+        ("subject", "patient"),
+        ("lesion_id", "lesion"),
+        ("LesionID", "lesion"),
+        ("case_num", "group"),
+        ("path", "group"),
     ],
-)  # fmt: skip
+)
 def test_the_name_of_a_column_says_what_its_ids_name(column: str, word: str) -> None:
     assert group_word(column) == word
 

@@ -66,14 +66,20 @@ def say(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     "words",
     [
-        ["predict", "RNU", "lesion.png"], ["predict", "RNU", "lesion.png", "--json"],
-        ["predict", "RNU", "--csv", "t.csv", "--out", "o.csv"], ["explain", "RNU", "lesion.png", "--json"],
-        ["evaluate", "RNU", "--data", "d", "--out", "o"], ["export", "RNU", "--format", "onnx", "--to", "o"],
-        ["export", "RNU", "--format", "openvino", "--to", "o"], ["report", "RNU"], ["release", "RNU", "--to", "o"],
-        ["check", "nowhere", "--model", "RNU"], ["compare", "RNU", "RUN"],
+        ["predict", "RNU", "lesion.png"],
+        ["predict", "RNU", "lesion.png", "--json"],
+        ["predict", "RNU", "--csv", "t.csv", "--out", "o.csv"],
+        ["explain", "RNU", "lesion.png", "--json"],
+        ["evaluate", "RNU", "--data", "d", "--out", "o"],
+        ["export", "RNU", "--format", "onnx", "--to", "o"],
+        ["export", "RNU", "--format", "openvino", "--to", "o"],
+        ["report", "RNU"],
+        ["release", "RNU", "--to", "o"],
+        ["check", "nowhere", "--model", "RNU"],
+        ["compare", "RNU", "RUN"],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_a_model_misspelt_is_refused_by_every_verb_with_its_nearest_name(say: Said, words: list[str]) -> None:
     status, out, err = say(*words)
     assert status == 2
@@ -86,11 +92,16 @@ def test_a_model_misspelt_is_refused_by_every_verb_with_its_nearest_name(say: Sa
 @pytest.mark.parametrize(
     ("first", "said"),
     [
-        ("notes.txt", "notes.txt"), ("RUN/model/manifest.json", "manifest.json"), ("empty", "holds neither"),
-        ("shots", "It holds 2 image"), ("leson.png", "Did you mean 'lesion.png'?"), ("no/way/there", "no/way/there"),
-        ("RUN/modle", "Did you mean 'RUN/model'?"), ("shot/a.png", "Did you mean 'shots/a.png'?"),
+        ("notes.txt", "notes.txt"),
+        ("RUN/model/manifest.json", "manifest.json"),
+        ("empty", "holds neither"),
+        ("shots", "It holds 2 image"),
+        ("leson.png", "Did you mean 'lesion.png'?"),
+        ("no/way/there", "no/way/there"),
+        ("RUN/modle", "Did you mean 'RUN/model'?"),
+        ("shot/a.png", "Did you mean 'shots/a.png'?"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("verb", ["predict", "explain"])
 def test_a_first_argument_that_is_no_image_and_no_model_is_refused(say: Said, verb: str, first: str, said: str) -> None:
     more = ["--json"] if verb == "explain" else []
@@ -134,9 +145,15 @@ def test_piped_answers_are_the_csv_that_they_always_were(say: Said) -> None:
     _, out, _ = say("predict", "RUN", "lesion.png", "--age", "50", "--sex", "robot")
     (row,) = csv.DictReader(io.StringIO(out))
     assert list(row) == [
-        "image", "predicted", *(f"p_{code}" for code in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")),
-        "malignant", "prediction_set", "out_of_distribution", "missing", "error",
-    ]  # fmt: skip
+        "image",
+        "predicted",
+        *(f"p_{code}" for code in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")),
+        "malignant",
+        "prediction_set",
+        "out_of_distribution",
+        "missing",
+        "error",
+    ]
     assert row["missing"] == "sex|localization"
 
 
@@ -222,9 +239,11 @@ def test_features_of_ones_own_are_given_by_name(say: Said, home: Path, verb: str
         assert found["probabilities"] == pytest.approx(expected.probabilities, abs=0.02)
     assert answer("--set-feature", "itch=maybe")["unknown"] == {"itch": "maybe"}
     for given, said in (
-        ("itchh=1", "Did you mean 'itch'?"), ("itch", "takes NAME=VALUE"), ("=1", "takes NAME=VALUE"),
+        ("itchh=1", "Did you mean 'itch'?"),
+        ("itch", "takes NAME=VALUE"),
+        ("=1", "takes NAME=VALUE"),
         ("age=60", "'age' is given twice"),
-    ):  # fmt: skip
+    ):
         status, out, err = say(*words, "--set-feature", given)
         assert (status, out) == (2, "")
         assert said in err
@@ -233,11 +252,15 @@ def test_features_of_ones_own_are_given_by_name(say: Said, home: Path, verb: str
 @pytest.mark.parametrize(
     ("option", "written", "plainly"),
     [
-        ("--sex", "F", "female"), ("--sex", "Male", "male"), ("--sex", "woman", "female"),
-        ("--localization", "head/neck", "face"), ("--localization", "Torso", "trunk"), ("--age", "55+", "55"),
+        ("--sex", "F", "female"),
+        ("--sex", "Male", "male"),
+        ("--sex", "woman", "female"),
+        ("--localization", "head/neck", "face"),
+        ("--localization", "Torso", "trunk"),
+        ("--age", "55+", "55"),
         ("--age", " 55.0", "55"),
     ],
-)  # fmt: skip
+)
 def test_words_mean_the_same_on_the_command_line_in_tables_and_in_python(
     say: Said, home: Path, tmp_path: Path, option: str, written: str, plainly: str
 ) -> None:

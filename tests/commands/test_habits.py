@@ -26,13 +26,25 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
 
 #: A command of each verb that has an output, and of each that has data, up to the word in question.
 OUTPUTS = {
-    "fetch": ["ham10000"], "train": ["--data", "d"], "evaluate": ["R", "--data", "d"], "compare": ["A", "B"],
-    "predict": ["i.png"], "explain": ["i.png"], "export": ["R", "--format", "onnx"], "release": ["F"], "demo": [],
-}  # fmt: skip
+    "fetch": ["ham10000"],
+    "train": ["--data", "d"],
+    "evaluate": ["R", "--data", "d"],
+    "compare": ["A", "B"],
+    "predict": ["i.png"],
+    "explain": ["i.png"],
+    "export": ["R", "--format", "onnx"],
+    "release": ["F"],
+    "demo": [],
+}
 DATA = {
-    "train": ["--out", "o"], "evaluate": ["R", "--out", "o"], "check": [], "init": [], "report": ["R"],
-    "export": ["R", "--format", "onnx", "--to", "o"], "fetch": ["ham10000"],
-}  # fmt: skip
+    "train": ["--out", "o"],
+    "evaluate": ["R", "--out", "o"],
+    "check": [],
+    "init": [],
+    "report": ["R"],
+    "export": ["R", "--format", "onnx", "--to", "o"],
+    "fetch": ["ham10000"],
+}
 
 
 def test_the_lists_of_this_file_are_those_of_the_parser() -> None:

@@ -199,8 +199,10 @@ def outcome(folder, tmp_path_factory):
     model = tiny_bundle(tmp_path_factory.mktemp("b") / "m")
     result = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", PREDICT, model, folder / "table.csv", folder / "out.csv"],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     with (folder / "out.csv").open(encoding="utf-8", newline="") as stream:
         return json.loads(result.stdout), list(csv.DictReader(stream)), result.stderr
@@ -252,11 +254,19 @@ def test_prediction_and_explanation_refuse_the_same_files(folder, tmp_path):
 
 
 NOT_IMAGES = {
-    "nothing": None, "number": 5, "empty path": "", "mapping": {}, "object": object(), "no bytes": b"",
-    "zero bytes": bytearray(9), "no pixels": np.zeros((0, 0, 3), np.uint8), "floats": np.zeros((4, 4)),
-    "four axes": np.zeros((2, 3, 4, 3), np.uint8), "two channels": np.zeros((8, 8, 2), np.uint8),
+    "nothing": None,
+    "number": 5,
+    "empty path": "",
+    "mapping": {},
+    "object": object(),
+    "no bytes": b"",
+    "zero bytes": bytearray(9),
+    "no pixels": np.zeros((0, 0, 3), np.uint8),
+    "floats": np.zeros((4, 4)),
+    "four axes": np.zeros((2, 3, 4, 3), np.uint8),
+    "two channels": np.zeros((8, 8, 2), np.uint8),
     "booleans": np.zeros((8, 8, 3), bool),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", NOT_IMAGES)

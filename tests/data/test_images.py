@@ -380,9 +380,15 @@ def test_any_bytes_at_all_give_an_image_error_or_an_image(body: bytes, start: by
 def test_views_are_the_eight_symmetries_in_the_documented_order() -> None:
     image = picture(20, 20)
     expected = [
-        image, image[:, ::-1], image[::-1], np.rot90(image, 2),
-        image.swapaxes(0, 1), np.rot90(image, 1), np.rot90(image, -1), np.rot90(image, 2).swapaxes(0, 1),
-    ]  # fmt: skip
+        image,
+        image[:, ::-1],
+        image[::-1],
+        np.rot90(image, 2),
+        image.swapaxes(0, 1),
+        np.rot90(image, 1),
+        np.rot90(image, -1),
+        np.rot90(image, 2).swapaxes(0, 1),
+    ]
     views = dihedral_views(image)
     assert views.shape == (8, 20, 20, 3)
     assert len({one.tobytes() for one in views}) == 8

@@ -89,16 +89,28 @@ def test_a_missing_age_is_the_mean_of_the_training_rows_only() -> None:
 def test_columns_are_named_and_owned_by_fields() -> None:
     encoder = fitted()
     assert encoder.feature_names == (
-        "age", "sex=female", "sex=male", "sex=unknown",
-        "localization=back", "localization=face", "localization=lower extremity",
-    )  # fmt: skip
+        "age",
+        "sex=female",
+        "sex=male",
+        "sex=unknown",
+        "localization=back",
+        "localization=face",
+        "localization=lower extremity",
+    )
     assert encoder.fields == {"age": slice(0, 1), "sex": slice(1, 4), "localization": slice(4, 7)}
     assert encoder.width == 7
     with_indicators = fitted(indicators=True)
     assert with_indicators.feature_names == (
-        "age", "age_missing", "sex=female", "sex=male", "sex_missing",
-        "localization=back", "localization=face", "localization=lower extremity", "localization_missing",
-    )  # fmt: skip
+        "age",
+        "age_missing",
+        "sex=female",
+        "sex=male",
+        "sex_missing",
+        "localization=back",
+        "localization=face",
+        "localization=lower extremity",
+        "localization_missing",
+    )
     assert with_indicators.fields == {"age": slice(0, 2), "sex": slice(2, 5), "localization": slice(5, 9)}
 
 

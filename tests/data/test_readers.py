@@ -322,9 +322,7 @@ def test_the_real_data_are_read_whole(ham10000: Path) -> None:
     records = read_dataset(ham10000)
     assert len(records) == 10_015
     assert records.table["lesion_id"].nunique() == 7_470
-    assert records.counts() == {
-        "akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142
-    }  # fmt: skip
+    assert records.counts() == {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142}
     assert records.table["age"].isna().sum() == 57
     assert len(records.skipped) == 0
     assert records.notes == ("Table: HAM10000_metadata.csv, 10,015 rows, comma-separated.",)

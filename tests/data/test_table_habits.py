@@ -57,9 +57,13 @@ def clinic(root: Path, content: str | bytes, encoding: str = "utf-8") -> Path:
 def predicted(root: Path, **how: str) -> list[tuple[str, str, str]]:
     """What prediction reads of the same table: the image's path, age and sex."""
     reader = TableReader(
-        root / "clinic.csv", fields=("age", "sex"), image_column="Bild", image_root=root / "Bilder",
-        columns={"age": "Alter", "sex": "Geschlecht"}, **how,
-    )  # fmt: skip
+        root / "clinic.csv",
+        fields=("age", "sex"),
+        image_column="Bild",
+        image_root=root / "Bilder",
+        columns={"age": "Alter", "sex": "Geschlecht"},
+        **how,
+    )
     rows = list(reader)
     assert not [row.error for row in rows if row.error]
     return [(str(row.path), row.metadata["age"], row.metadata["sex"]) for row in rows]
@@ -98,13 +102,15 @@ HABITS = {
     "invisible characters around names": (text().replace("A1", "\xa0A1 \u200b").replace("Bild", "\ufeffBild"), "utf-8"),
     "quoted separators": (text(",").replace("weiblich", '"weiblich"').replace(",A1,", ', "A1",'), "utf-8"),
     "a line break in a column's name": (text().replace("Geschlecht", '"\nGeschlecht"'), "utf-8"),
-    "a column without a name": ("".join(f"{n}," + line for n, line in enumerate(text(",").splitlines(True))).replace(
-        "0,Fall", ",Fall"), "utf-8"),
+    "a column without a name": (
+        "".join(f"{n}," + line for n, line in enumerate(text(",").splitlines(True))).replace("0,Fall", ",Fall"),
+        "utf-8",
+    ),
     "lower case": (text().replace("A1", "a1.JPG").replace("A3", "a3"), "utf-8"),
     "Windows paths": (text().replace("A1", r"D:\Fotos\Bilder\A1.JPG").replace("A3", r"2023\A3.jpg"), "utf-8"),
     "paths of another computer": (text().replace("A1", "./old/root/A1.jpg").replace("A4", "/mnt/x/2023/A4"), "utf-8"),
     "another suffix": (text().replace("A1", "A1.png").replace("A3", "A3.dcm"), "utf-8"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("habit", HABITS)
@@ -149,7 +155,7 @@ def test_how_image_names_were_found_is_one_line_with_counts(tmp_path: Path) -> N
         (text("\t").encode("cp1252") + b"\x81", "not UTF-8 text, nor UTF-16 or Windows-1252"),
         (b"\r\n;;;\r\n", "is empty; it needs a line of column names"),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_cannot_be_read_is_refused_by_its_cause_everywhere(
     tmp_path: Path, content: str | bytes, said: str
 ) -> None:

@@ -176,8 +176,11 @@ def test_folders_are_classes_and_parts(tmp_path: Path) -> None:
     (tmp_path / "dermafuse.toml").write_text(toml)
     records = read_dataset(tmp_path)
     assert dict(zip(records.table["image_id"], records.table["label"], strict=True)) == {
-        "9": "nevus", "Train/melanoma/1": "melanoma", "2": "melanoma", "Train/nevus/1": "nevus",
-    }  # fmt: skip
+        "9": "nevus",
+        "Train/melanoma/1": "melanoma",
+        "2": "melanoma",
+        "Train/nevus/1": "nevus",
+    }
     assert all(Path(path).read_text() in path for path in records.table["path"])
     assert "1 image(s) lie outside of split / label folders" in said(records)
     assert len(read_training_data(tmp_path)) == 3

@@ -25,13 +25,33 @@ HAM = {"sex": ("female", "male", "unknown"), "localization": tuple(sorted(LOCALI
 @pytest.mark.parametrize(
     ("written", "word"),
     [
-        (" Male ", "male"), ("UPPER_EXTREMITY", "upper extremity"), ("upper  \t extremity", "upper extremity"),
-        ("1", "1"), ("1.0", "1"), ("01", "1"), (1, "1"), (1.0, "1"), ("+1", "1"), ("1.50", "1.5"), ("-0.0", "0"),
-        ("0", "0"), ("00", "0"), ("010", "10"), (True, "true"), ("TRUE", "true"), (np.False_, "false"),
-        ("1e3", "1e3"), ("1.2.3", "1.2.3"), ("v1.0", "v1.0"), ("", None), ("N/A", None), ("nan", None),
-        ("unknown", "unknown"), ("te\u0302te", "t\u00eate"),
+        (" Male ", "male"),
+        ("UPPER_EXTREMITY", "upper extremity"),
+        ("upper  \t extremity", "upper extremity"),
+        ("1", "1"),
+        ("1.0", "1"),
+        ("01", "1"),
+        (1, "1"),
+        (1.0, "1"),
+        ("+1", "1"),
+        ("1.50", "1.5"),
+        ("-0.0", "0"),
+        ("0", "0"),
+        ("00", "0"),
+        ("010", "10"),
+        (True, "true"),
+        ("TRUE", "true"),
+        (np.False_, "false"),
+        ("1e3", "1e3"),
+        ("1.2.3", "1.2.3"),
+        ("v1.0", "v1.0"),
+        ("", None),
+        ("N/A", None),
+        ("nan", None),
+        ("unknown", "unknown"),
+        ("te\u0302te", "t\u00eate"),
     ],
-)  # fmt: skip
+)
 def test_a_word_is_kept_in_one_form_whatever_it_was_written_like(written: object, word: str | None) -> None:
     assert normal(written) == word
 
@@ -51,18 +71,32 @@ def test_a_whole_number_is_one_category_however_many_noughts(number: int, front:
 @pytest.mark.parametrize(
     ("field", "written", "word"),
     [
-        ("sex", "Male", "male"), ("sex", "f", "female"), ("sex", "M", "male"), ("sex", "Woman", "female"),
-        ("sex", "unk", "unknown"), ("sex", "robot", None),
-        ("localization", "arm", "upper extremity"), ("localization", "Left forearm", "upper extremity"),
-        ("localization", "THIGH", "lower extremity"), ("localization", "upper_extremity", "upper extremity"),
-        ("localization", "Lower Limbs", "lower extremity"), ("localization", "legs", "lower extremity"),
-        ("localization", "head and neck", "face"), ("localization", "head_neck", "face"),
-        ("localization", "HEAD/NECK", "face"), ("localization", "nose", "face"), ("localization", "torso", "trunk"),
-        ("localization", "palms / soles", "acral"), ("localization", "oral or genital", "genital"),
-        ("localization", "posterior torso", "back"), ("localization", "toes", "foot"),
-        ("localization", "the moon", None), ("localization", "", None), ("localization", "-", None),
+        ("sex", "Male", "male"),
+        ("sex", "f", "female"),
+        ("sex", "M", "male"),
+        ("sex", "Woman", "female"),
+        ("sex", "unk", "unknown"),
+        ("sex", "robot", None),
+        ("localization", "arm", "upper extremity"),
+        ("localization", "Left forearm", "upper extremity"),
+        ("localization", "THIGH", "lower extremity"),
+        ("localization", "upper_extremity", "upper extremity"),
+        ("localization", "Lower Limbs", "lower extremity"),
+        ("localization", "legs", "lower extremity"),
+        ("localization", "head and neck", "face"),
+        ("localization", "head_neck", "face"),
+        ("localization", "HEAD/NECK", "face"),
+        ("localization", "nose", "face"),
+        ("localization", "torso", "trunk"),
+        ("localization", "palms / soles", "acral"),
+        ("localization", "oral or genital", "genital"),
+        ("localization", "posterior torso", "back"),
+        ("localization", "toes", "foot"),
+        ("localization", "the moon", None),
+        ("localization", "", None),
+        ("localization", "-", None),
     ],
-)  # fmt: skip
+)
 def test_the_usual_words_are_known_to_a_model_of_ham10000(field: str, written: str, word: str | None) -> None:
     assert Words(HAM[field], {}).find(written) == word
 
@@ -75,13 +109,22 @@ def test_isics_sites_go_where_its_reader_sends_them() -> None:
 def test_synonyms_lead_to_whatever_the_model_has_and_never_past_a_word_that_it_knows() -> None:
     isic = Words(("anterior torso", "head/neck", "lower extremity", "torso", "upper extremity"), {})
     assert [isic.find(word) for word in ("face", "scalp", "back", "trunk", "foot", "chest", "arm")] == [
-        "head/neck", "head/neck", "torso", "torso", "lower extremity", "anterior torso", "upper extremity",
-    ]  # fmt: skip
+        "head/neck",
+        "head/neck",
+        "torso",
+        "torso",
+        "lower extremity",
+        "anterior torso",
+        "upper extremity",
+    ]
     assert isic.find("anterior torso") == "anterior torso"
     assert [Words(("f", "m"), {}).find(word) for word in ("Female", "male", "W")] == ["f", "m", "f"]
     assert [Words(("false", "true", "unk"), {}).find(word) for word in ("no", "Y", "1", "unknown")] == [
-        "false", "true", "true", "unk",
-    ]  # fmt: skip
+        "false",
+        "true",
+        "true",
+        "unk",
+    ]
     assert Words(("0", "1"), {}).find("yes") == "1"
     assert Words(("1", "2", "3"), {}).find("yes") is None  # a grade is no truth value
     assert Words(("left eye",), {}).find("right eye") is None

@@ -132,8 +132,11 @@ def test_commands_within_sentences_are_understood(page: Path, capsys: pytest.Cap
             assert ended.code == 0 or re.search(MISSING, capsys.readouterr().err), command
 
 
-@pytest.mark.parametrize("block", [b for found in BLOCKS.values() for b in found if b.language in CHECKED],
-                         ids=lambda block: f"{name_of(block.page)}:{block.line}")  # fmt: skip
+@pytest.mark.parametrize(
+    "block",
+    [b for found in BLOCKS.values() for b in found if b.language in CHECKED],
+    ids=lambda block: f"{name_of(block.page)}:{block.line}",
+)
 def test_files_that_pages_show_can_be_read(block: Block) -> None:
     from dermafuse.data.readers.description import TableDescription
 

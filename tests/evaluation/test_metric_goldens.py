@@ -68,9 +68,15 @@ def made_up_metrics(labels: LabelSet) -> tuple[dict[str, Any], Scored, Scored]:
 def everything(labels: LabelSet) -> Any:
     metrics, rows, worse = made_up_metrics(labels)
     differences = paired_bootstrap(
-        rows.true, rows.probabilities, worse.probabilities, rows.lesion_id, labels, replicates=100,
-        predicted_a=rows.predicted, predicted_b=worse.predicted,
-    )  # fmt: skip
+        rows.true,
+        rows.probabilities,
+        worse.probabilities,
+        rows.lesion_id,
+        labels,
+        replicates=100,
+        predicted_a=rows.predicted,
+        predicted_b=worse.predicted,
+    )
     return rounded({"metrics": metrics, "differences": differences})
 
 

@@ -38,9 +38,16 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     models = tuple(tiny_network(seed, classes=3, width=encoder.width) for seed in (1, 2))
     head = {f"model-{number}/baseline/embedding": np.zeros(12, np.float32) for number in (1, 2)}
     return tiny_bundle(
-        tmp_path_factory.mktemp("b") / "model", labels=LABELS, encoder=encoder, models=models, head=head, ood=None,
-        prediction_set=None, card=card, offsets=(0.0, -0.5, 0.25),
-    )  # fmt: skip
+        tmp_path_factory.mktemp("b") / "model",
+        labels=LABELS,
+        encoder=encoder,
+        models=models,
+        head=head,
+        ood=None,
+        prediction_set=None,
+        card=card,
+        offsets=(0.0, -0.5, 0.25),
+    )
 
 
 def asked(bundle: Path, image: np.ndarray) -> list[Any]:

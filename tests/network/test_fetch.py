@@ -532,8 +532,10 @@ def test_kaggle_is_asked_through_its_own_client_and_each_image_is_taken_once(
 ) -> None:
 
     known = read_catalogue()["ham10000"]
-    source = replace(known.source("kaggle"), counts={**known.source("kaggle").counts, "images": ham.images,
-                                                     "rows": ham.images, "lesions": ham.lesions})  # fmt: skip
+    source = replace(
+        known.source("kaggle"),
+        counts={**known.source("kaggle").counts, "images": ham.images, "rows": ham.images, "lesions": ham.lesions},
+    )
     data_set = replace(known, sources=(source,))
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(ConfigError, match="pip install kagglehub"):

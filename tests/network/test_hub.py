@@ -46,10 +46,14 @@ class Hub:
                 owner, name, _, revision, file = (*self.path.strip("/").split("/"), "", "", "", "", "")[:5]
                 there = folder / file
                 missing = (
-                    "RepoNotFound" if (owner, name) != ("owner", "tiny")
-                    else "RevisionNotFound" if revision not in ("main", "v1", here.commit)
-                    else "" if there.is_file() else "EntryNotFound"
-                )  # fmt: skip
+                    "RepoNotFound"
+                    if (owner, name) != ("owner", "tiny")
+                    else "RevisionNotFound"
+                    if revision not in ("main", "v1", here.commit)
+                    else ""
+                    if there.is_file()
+                    else "EntryNotFound"
+                )
                 body = b"" if missing else there.read_bytes()
                 self.send_response(404 if missing else 200)
                 if missing:

@@ -160,9 +160,20 @@ def test_the_page_loads_nothing_and_forbids_loading(page: str) -> None:
 
 def test_all_parts_are_there_and_the_contents_link_to_them(page: str) -> None:
     parts = (
-        "verdict", "classes", "operating", "calibration", "subgroups", "examples", "training", "findings", "data",
-        "configuration", "checklists", "numbers", "cite",
-    )  # fmt: skip
+        "verdict",
+        "classes",
+        "operating",
+        "calibration",
+        "subgroups",
+        "examples",
+        "training",
+        "findings",
+        "data",
+        "configuration",
+        "checklists",
+        "numbers",
+        "cite",
+    )
     for name in parts:
         assert page.count(f'<section id="{name}"') == 1
         assert f'<a href="#{name}">' in page
@@ -221,11 +232,15 @@ def test_crosses_and_subgroups_are_spoken_of_only_where_there_are_some(synthetic
 def test_examples_are_the_most_confident_and_one_a_lesion() -> None:
     table = pd.DataFrame(
         {
-            "image_id": list("abcdef"), "lesion_id": ["1", "1", "2", "3", "4", "5"], "split": "validation",
-            "true": ["x", "x", "x", "x", "x", "y"], "predicted": ["x", "x", "x", "y", "y", "y"],
-            "p_x": [0.9, 0.95, 0.6, 0.1, 0.4, 0.3], "p_y": [0.1, 0.05, 0.4, 0.9, 0.6, 0.7],
+            "image_id": list("abcdef"),
+            "lesion_id": ["1", "1", "2", "3", "4", "5"],
+            "split": "validation",
+            "true": ["x", "x", "x", "x", "x", "y"],
+            "predicted": ["x", "x", "x", "y", "y", "y"],
+            "p_x": [0.9, 0.95, 0.6, 0.1, 0.4, 0.3],
+            "p_y": [0.1, 0.05, 0.4, 0.9, 0.6, 0.7],
         }
-    )  # fmt: skip
+    )
     right, wrong = choose_examples(rows_of_table(table, ("x", "y"))["validation"], each=2)
     assert right == {"x": [1, 2], "y": [5]}
     assert wrong == {"x": [3, 4], "y": []}
@@ -345,9 +360,13 @@ def test_texts_from_files_cannot_become_markup(synthetic: Path, tmp_path: Path) 
 
 def test_findings_of_the_data_checks_come_first_where_they_are_more_serious(synthetic: Path, tmp_path: Path) -> None:
     finding = {
-        "code": "DF006", "title": "Unreadable files", "severity": "error", "explanation": "3 files cannot be read.",
-        "action": "Replace them.", "data": {"files": 3},
-    }  # fmt: skip
+        "code": "DF006",
+        "title": "Unreadable files",
+        "severity": "error",
+        "explanation": "3 files cannot be read.",
+        "action": "Replace them.",
+        "data": {"files": 3},
+    }
     here = tiny_run(tmp_path / "run", synthetic, model=False, findings=[finding])
     text = make_report(here).read_text(encoding="utf-8")
     verdict = text[text.index('<section id="verdict"') : text.index('<section id="classes"')]
@@ -415,9 +434,12 @@ def test_calibration_before_the_temperature_is_that_of_the_raw_logits() -> None:
     true = rng.integers(0, 3, 300)
     scaled, raw = (np.exp(logits / t) / np.exp(logits / t).sum(axis=1, keepdims=True) for t in (2.0, 1.0))
     table = pd.DataFrame(scaled, columns=["p_a", "p_b", "p_c"]).assign(
-        image_id=[str(i) for i in range(300)], lesion_id="", split="validation",
-        true=np.array(["a", "b", "c"])[true], predicted=np.array(["a", "b", "c"])[scaled.argmax(axis=1)],
-    )  # fmt: skip
+        image_id=[str(i) for i in range(300)],
+        lesion_id="",
+        split="validation",
+        true=np.array(["a", "b", "c"])[true],
+        predicted=np.array(["a", "b", "c"])[scaled.argmax(axis=1)],
+    )
     rows = rows_of_table(table, ("a", "b", "c"))
     from dermafuse.evaluation.metrics import evaluate_predictions
 
@@ -486,16 +508,23 @@ def test_coverage_flags_heatmap_quality_and_passed_checks_are_shown_where_they_a
     per_class = {"mel": {"n": 12, "coverage": 0.875, "expected": [0.7, 1.0], "mean_size": 2.25}}
     metrics["validation"] |= {
         "prediction_sets": {
-            "target": 0.9, "coverage": 0.91, "mean_size": 1.7, "single_share": 0.4, "empty_share": 0.0,
+            "target": 0.9,
+            "coverage": 0.91,
+            "mean_size": 1.7,
+            "single_share": 0.4,
+            "empty_share": 0.0,
             "per_class": per_class,
         },
         "out_of_distribution": {"method": "energy", "auroc": 0.987, "flagged": 4},
         "explanation_quality": {
-            "n": 9, "lesion_area": 0.25,
-            **{m: {k: {"value": 0.5, "ci95": [0.4, 0.6]} for k in ("model", "centre", "random")}
-               for m in ("energy", "pointing")},
+            "n": 9,
+            "lesion_area": 0.25,
+            **{
+                m: {k: {"value": 0.5, "ci95": [0.4, 0.6]} for k in ("model", "centre", "random")}
+                for m in ("energy", "pointing")
+            },
         },
-    }  # fmt: skip
+    }
     (here / "metrics.json").write_text(json.dumps(metrics))
     text = make_report(here).read_text(encoding="utf-8")
     assert wrong_numbers(text, here)[0] == []
@@ -569,13 +598,26 @@ def test_the_pages_script_works_in_a_real_browser(page: str, run: Path, tmp_path
     file.write_text(page.replace("<head>", f"<head>{probe}", 1), encoding="utf-8")
     done = subprocess.run(
         [
-            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,900", "--virtual-time-budget=3000",
-            "--dump-dom", file.as_uri(),
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1280,900",
+            "--virtual-time-budget=3000",
+            "--dump-dom",
+            file.as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     match = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout)
     assert match, done.stderr[-2000:]
     told = json.loads(match[1])

@@ -105,8 +105,18 @@ def test_half_weights_halve_the_file_and_hardly_change_the_answer(tmp_path):
     assert all(abs(whole[code] - half[code]) < 0.01 for code in whole)
 
 
-@pytest.mark.parametrize("name", ["README.md", "calibration.json", "head.safetensors", "labels.json",
-                                  "model.bin", "model.xml", "preprocessing.json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "calibration.json",
+        "head.safetensors",
+        "labels.json",
+        "model.bin",
+        "model.xml",
+        "preprocessing.json",
+    ],
+)
 def test_a_changed_byte_or_a_missing_file_is_refused_by_name(bundle, name):
     data = bytearray((bundle / name).read_bytes())
     data[len(data) // 2] ^= 1

@@ -89,8 +89,11 @@ def test_what_it_cannot_be_is_refused_when_it_is_asked_for(bundle: Path, tmp_pat
 def test_a_bundle_alone_tells_what_it_learned_from_what_chose_it_and_what_it_never_met(bundle, records, roles) -> None:
     found = find_overlap(None, records, records.classes, read_bundle(bundle).evaluation)
     assert found.known
-    sides = [each for each, role in (("learned from", "train"), ("chose", "tuning"), ("unseen", "validation"))
-             for _ in range(len(roles[role]))]  # fmt: skip
+    sides = [
+        each
+        for each, role in (("learned from", "train"), ("chose", "tuning"), ("unseen", "validation"))
+        for _ in range(len(roles[role]))
+    ]
     assert sorted(found.roles()) == sorted(sides)
     learned = records.table["image_id"].isin(roles["train"].table["image_id"]).to_numpy(bool)
     assert (found.trained == learned).all()

@@ -189,23 +189,45 @@ def finite_difference(rule, inputs, attributes, position, weights, step=1e-6):
 R = np.random.default_rng(5)
 A, B, P = R.normal(size=(2, 3)), R.normal(size=(1, 3)), R.uniform(0.5, 2.0, (2, 3))
 CASES = {
-    "Convert": ([A], {}), "Relu": ([A], {}), "Sigmoid": ([A], {}), "Tanh": ([A], {}), "Exp": ([A], {}),
-    "Log": ([P], {}), "Sqrt": ([P], {}), "Negative": ([A], {}), "SoftPlus": ([A], {}), "Erf": ([A], {}),
+    "Convert": ([A], {}),
+    "Relu": ([A], {}),
+    "Sigmoid": ([A], {}),
+    "Tanh": ([A], {}),
+    "Exp": ([A], {}),
+    "Log": ([P], {}),
+    "Sqrt": ([P], {}),
+    "Negative": ([A], {}),
+    "SoftPlus": ([A], {}),
+    "Erf": ([A], {}),
     "Swish": ([A], {}),
-    "Gelu": ([A], {"approximation_mode": "ERF"}), "Clamp": ([A], {"min": -0.5, "max": 0.5}),
-    "Add": ([A, B], {}), "Subtract": ([A, B], {}), "Multiply": ([A, B], {}), "Divide": ([A, P], {}),
-    "Maximum": ([A, B], {}), "Minimum": ([A, B], {}), "SquaredDifference": ([A, B], {}),
-    "Power": ([P, np.array(-0.5)], {}), "MatMul": ([A, R.normal(size=(3, 4))], {}),
+    "Gelu": ([A], {"approximation_mode": "ERF"}),
+    "Clamp": ([A], {"min": -0.5, "max": 0.5}),
+    "Add": ([A, B], {}),
+    "Subtract": ([A, B], {}),
+    "Multiply": ([A, B], {}),
+    "Divide": ([A, P], {}),
+    "Maximum": ([A, B], {}),
+    "Minimum": ([A, B], {}),
+    "SquaredDifference": ([A, B], {}),
+    "Power": ([P, np.array(-0.5)], {}),
+    "MatMul": ([A, R.normal(size=(3, 4))], {}),
     "Einsum": ([A, R.normal(size=(2, 4, 3))], {"equation": "ab,acb->ca"}),
-    "Softmax": ([A], {"axis": 1}), "ReduceMean": ([A, np.array([0])], {"keep_dims": False}),
-    "ReduceSum": ([A, np.array([-1])], {"keep_dims": True}), "Concat": ([A, B], {"axis": 0}),
-    "Reshape": ([A, np.array([0, -1])], {"special_zero": True}), "Squeeze": ([B, np.array(0)], {}),
-    "Unsqueeze": ([A, np.array([0, 3])], {}), "Transpose": ([A, np.array([1, 0])], {}),
+    "Softmax": ([A], {"axis": 1}),
+    "ReduceMean": ([A, np.array([0])], {"keep_dims": False}),
+    "ReduceSum": ([A, np.array([-1])], {"keep_dims": True}),
+    "Concat": ([A, B], {"axis": 0}),
+    "Reshape": ([A, np.array([0, -1])], {"special_zero": True}),
+    "Squeeze": ([B, np.array(0)], {}),
+    "Unsqueeze": ([A, np.array([0, 3])], {}),
+    "Transpose": ([A, np.array([1, 0])], {}),
     "Slice": ([A, np.array([2]), np.array([0]), np.array([-1]), np.array([1])], {}),
-    "StridedSlice": ([A, np.array([0, 1]), np.array([0, 3]), np.array([1, 1])],
-                     {"begin_mask": [1, 0], "end_mask": [1, 0], "shrink_axis_mask": []}),
-    "Gather": ([A, np.array([2, 0, 2]), np.array(1)], {}), "Broadcast": ([B, np.array([4, 3])], {}),
-}  # fmt: skip
+    "StridedSlice": (
+        [A, np.array([0, 1]), np.array([0, 3]), np.array([1, 1])],
+        {"begin_mask": [1, 0], "end_mask": [1, 0], "shrink_axis_mask": []},
+    ),
+    "Gather": ([A, np.array([2, 0, 2]), np.array(1)], {}),
+    "Broadcast": ([B, np.array([4, 3])], {}),
+}
 
 
 def test_every_rule_is_tested():
@@ -247,8 +269,9 @@ def test_every_rule_computes_what_openvino_computes():
         parameter = op.parameter([4, 3], np.float32)
         node = build(parameter)
         assert node.get_type_name() == kind
-        compiled = ov.Core().compile_model(ov.Model([op.result(node)], [parameter], "x"), "CPU",
-                                           {"INFERENCE_PRECISION_HINT": "f32"})  # fmt: skip
+        compiled = ov.Core().compile_model(
+            ov.Model([op.result(node)], [parameter], "x"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
         expected = compiled([values])[0]
         constants = [node.input_value(i).get_node() for i in range(1, node.get_input_size())]
         inputs = [values.astype(np.float64), *[np.asarray(constant.get_data()) for constant in constants]]

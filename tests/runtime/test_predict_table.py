@@ -156,9 +156,13 @@ def test_columns_are_named_where_they_have_other_names(predictor, images, tmp_pa
     with pytest.raises(DataError, match="no column of images"):
         predict_table(predictor, table, tmp_path / "o.csv")
     predict_table(
-        predictor, table, tmp_path / "o.csv", image_root=images, image_column="pic",
+        predictor,
+        table,
+        tmp_path / "o.csv",
+        image_root=images,
+        image_column="pic",
         columns={"age": "age_approx", "localization": "site"},
-    )  # fmt: skip
+    )
     found = predictor.predict(images / "i0.png", age=70, localization="face")
     assert float(read(tmp_path / "o.csv")[0]["p_mel"]) == pytest.approx(found.probabilities["mel"], abs=1e-7)
     with pytest.raises(DataError, match="Did you mean 'age_approx'"):
@@ -301,9 +305,12 @@ def test_a_killed_process_resumes(model, images, tmp_path):
     child.wait()
     assert not (tmp_path / "o.csv").exists()
     summary = predict_table(
-        dermafuse.load(model, precision="f32", mode="throughput"), table, tmp_path / "o.csv", image_root=images,
+        dermafuse.load(model, precision="f32", mode="throughput"),
+        table,
+        tmp_path / "o.csv",
+        image_root=images,
         resume=True,
-    )  # fmt: skip
+    )
     assert 0 < summary.resumed < summary.rows == 4200
     rows = read(tmp_path / "o.csv")
     assert [row["image"] for row in rows] == [row[0] for row in ROWS * 700]

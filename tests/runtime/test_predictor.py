@@ -239,9 +239,16 @@ def test_a_prediction_is_plain_json(predictor):
     again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert again["probabilities"] == found.probabilities
     assert set(again) == {
-        "probabilities", "label", "name", "malignant_probability", "prediction_set",
-        "out_of_distribution", "ood_score", "missing", "quality",
-    }  # fmt: skip
+        "probabilities",
+        "label",
+        "name",
+        "malignant_probability",
+        "prediction_set",
+        "out_of_distribution",
+        "ood_score",
+        "missing",
+        "quality",
+    }
 
 
 def test_bf16_is_close_to_f32_where_the_cpu_has_it(predictor):

@@ -109,10 +109,15 @@ def pad_ufes(root: Path) -> Asked:
         name = f"PAT_{row // 2}_{row}_{7 * row}.png"
         picture(root / "images/imgs_part_1" / name, row)
         told = {
-            "patient_id": f"PAT_{row // 2}", "lesion_id": str(row), "age": str(30 + row), "img_id": name,
-            "region": regions[row % len(regions)], "diagnostic": ("ACK", "BCC", "MEL", "NEV", "SEK")[row % 5],
-            "itch": ("True", "False", "UNK")[row % 3], "biopsed": "True",
-        }  # fmt: skip
+            "patient_id": f"PAT_{row // 2}",
+            "lesion_id": str(row),
+            "age": str(30 + row),
+            "img_id": name,
+            "region": regions[row % len(regions)],
+            "diagnostic": ("ACK", "BCC", "MEL", "NEV", "SEK")[row % 5],
+            "itch": ("True", "False", "UNK")[row % 3],
+            "biopsed": "True",
+        }
         if row % 3:  # PAD-UFES-20 leaves half of its columns empty where no biopsy was taken
             told |= {"gender": ("FEMALE", "MALE")[row % 2], "fitspatrick": ("1.0", "2.0", "3.0")[row % 3]}
             told |= {"diameter_1": ("6.0", "10.0")[row % 2]}
@@ -121,9 +126,13 @@ def pad_ufes(root: Path) -> Asked:
         csv.writer(stream).writerows([columns, *rows])
     (root / "dermafuse.toml").write_text(PAD_TOML)
     fields = {
-        "age": "age", "diameter_1": "diameter_1", "sex": "gender", "localization": "region", "itch": "itch",
+        "age": "age",
+        "diameter_1": "diameter_1",
+        "sex": "gender",
+        "localization": "region",
+        "itch": "itch",
         "skin_type": "fitspatrick",
-    }  # fmt: skip
+    }
     return Asked(root, root / "metadata.csv", "img_id", fields, lambda name: root / "images/imgs_part_1" / name)
 
 
@@ -153,9 +162,12 @@ def test_a_row_has_one_answer_however_it_is_asked_for(
     encoder = tiny_encoder(indicators=indicators)
     if own:  # as training fits it
         encoder = MetadataEncoder.fit(
-            records.table.iloc[: ROWS // 2], numeric=records.numeric, categorical=records.categorical,
-            missing_indicators=indicators, values=records.values,
-        )  # fmt: skip
+            records.table.iloc[: ROWS // 2],
+            numeric=records.numeric,
+            categorical=records.categorical,
+            missing_indicators=indicators,
+            values=records.values,
+        )
     labels: LabelSet = records.labels
     network = tiny_network(7, classes=len(labels), width=encoder.width)
     model = tiny_bundle(
@@ -208,9 +220,13 @@ def by_onnx(model: Path, data: Path, to: Path, images: list[Path], rows: list[di
 
 
 def assert_said_alike(
-    model: Path, image: Path, given: dict[str, str], wanted: np.ndarray, labels: LabelSet,
+    model: Path,
+    image: Path,
+    given: dict[str, str],
+    wanted: np.ndarray,
+    labels: LabelSet,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     """The command line, one image: the same again."""
     words = [word for name in ("age", "sex", "localization") if name in given for word in (f"--{name}", given[name])]
     others = [name for name in given if name not in ("age", "sex", "localization")]

@@ -138,8 +138,10 @@ def test_a_killed_part_and_a_killed_join_go_on_with_the_same_command(model, pred
     assert done.returncode == 0, done.stderr
     same(tmp_path / "whole.csv", out)
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith((".", "o.csv"))) == [
-        "o.csv", "o.csv.shards.json", "o.csv.skipped.csv",
-    ]  # fmt: skip
+        "o.csv",
+        "o.csv.shards.json",
+        "o.csv.skipped.csv",
+    ]
 
 
 def test_the_command_takes_parts_and_says_what_to_do_next(model, table, tmp_path, capsys):

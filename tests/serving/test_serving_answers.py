@@ -36,10 +36,18 @@ from dermafuse.serving.samples import Samples
 from tiny_bundle import tiny_bundle, tiny_image
 
 POINT: dict[str, Any] = {
-    "target": "malignant", "rule": "sensitivity", "level": 0.9, "threshold": 0.25, "n": 200, "positives": 50,
-    "sensitivity": 0.9, "specificity": 0.8, "flagged": 0.3, "ppv": 0.6,
+    "target": "malignant",
+    "rule": "sensitivity",
+    "level": 0.9,
+    "threshold": 0.25,
+    "n": 200,
+    "positives": 50,
+    "sensitivity": 0.9,
+    "specificity": 0.8,
+    "flagged": 0.3,
+    "ppv": 0.6,
     "ci95": {"sensitivity": [0.8, 0.96], "specificity": [0.75, 0.84], "ppv": [0.5, 0.7]},
-}  # fmt: skip
+}
 METRICS: dict[str, Any] = {
     "recipe": "standard",
     "data": {"images": 1000},

@@ -61,9 +61,13 @@ def test_schemathesis_finds_no_server_error_and_no_answer_that_is_not_described(
         paths.append(operation.path)
 
         @settings(
-            max_examples=5, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+            max_examples=5,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        )
         @given(case=operation.as_strategy())
         def asks(case: Any) -> None:
             case.call_and_validate(checks=checks)

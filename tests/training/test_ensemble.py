@@ -24,11 +24,29 @@ from dermafuse.training.ensemble import averaged, train_ensemble
 from report_reading import wrong_numbers
 
 FAST = [
-    "--recipe", "best", "--weights", "random", "--epochs", "2", "--unfreeze-from", "none",
-    "--set", 'members=["efficientnet_lite0", "efficientnet_lite1"]', "--set", "member_folds=2",
-    "--set", "image_size=64", "--set", "views=1", "--set", "random_views=1",
-    "--set", "precision=f32", "--set", "report=false",
-]  # fmt: skip
+    "--recipe",
+    "best",
+    "--weights",
+    "random",
+    "--epochs",
+    "2",
+    "--unfreeze-from",
+    "none",
+    "--set",
+    'members=["efficientnet_lite0", "efficientnet_lite1"]',
+    "--set",
+    "member_folds=2",
+    "--set",
+    "image_size=64",
+    "--set",
+    "views=1",
+    "--set",
+    "random_views=1",
+    "--set",
+    "precision=f32",
+    "--set",
+    "report=false",
+]
 CODES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 
 
@@ -128,9 +146,14 @@ def rows(ids: list[str], probabilities: list[list[float]]) -> Scored:
     count = len(ids)
     names = np.array(ids, object)
     return Scored(
-        LabelSet.of(("mel", "nv")), names, names, np.zeros(count, np.int64), np.zeros(count, np.int64),
-        np.array(probabilities), np.zeros(count, np.int64),
-    )  # fmt: skip
+        LabelSet.of(("mel", "nv")),
+        names,
+        names,
+        np.zeros(count, np.int64),
+        np.zeros(count, np.int64),
+        np.array(probabilities),
+        np.zeros(count, np.int64),
+    )
 
 
 def test_probabilities_are_averaged_by_image_whatever_the_order() -> None:

@@ -20,9 +20,13 @@ def settings(**options: object) -> TrainConfig:
     return resolve(
         "seed",
         options={
-            "backbone": "efficientnet_lite0", "weights": "random", "image_size": 64, "precision": "f32", **options,
+            "backbone": "efficientnet_lite0",
+            "weights": "random",
+            "image_size": 64,
+            "precision": "f32",
+            **options,
         },
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

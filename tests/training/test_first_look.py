@@ -125,11 +125,14 @@ def test_a_joint_result_survives_a_fold_without_a_figure(tmp_path: Path) -> None
     share = np.linspace(0.1, 0.9, 12)
     pooled = pd.DataFrame(
         {
-            "image_id": [f"I{n}" for n in range(12)], "lesion_id": [f"L{n}" for n in range(12)],
-            "true": ["benign"] * 9 + ["malignant"] * 3, "predicted": ["benign"] * 6 + ["malignant"] * 6,
-            "p_benign": 1 - share, "p_malignant": share,
+            "image_id": [f"I{n}" for n in range(12)],
+            "lesion_id": [f"L{n}" for n in range(12)],
+            "true": ["benign"] * 9 + ["malignant"] * 3,
+            "predicted": ["benign"] * 6 + ["malignant"] * 6,
+            "p_benign": 1 - share,
+            "p_malignant": share,
         }
-    )  # fmt: skip
+    )
     joint = joint_metrics(folders, pooled, config("seed"))
     assert joint["folds"]["macro_auroc"]["mean"] == pytest.approx(0.8)
     assert joint["folds"]["macro_auroc"]["values"] == [0.7, None, 0.9]

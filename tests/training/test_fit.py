@@ -47,9 +47,15 @@ def train(
 ) -> tuple[keras.Model, FitResult]:
     model = network()
     result = fit(
-        model, rows_of(folder, 150, 1), rows_of(folder, 60, 2), config,
-        classes=CLASSES, checkpoints=checkpoints, run="run", **options,  # type: ignore[arg-type]
-    )  # fmt: skip
+        model,
+        rows_of(folder, 150, 1),
+        rows_of(folder, 60, 2),
+        config,
+        classes=CLASSES,
+        checkpoints=checkpoints,
+        run="run",
+        **options,  # type: ignore[arg-type]
+    )
     return model, result
 
 
@@ -92,9 +98,16 @@ def test_deferred_class_weights_begin_to_count_in_their_epoch(tmp_path: Path) ->
 
 
 RICH = {
-    "schedule": "cosine", "warmup_epochs": 1.0, "weight_decay": 0.01, "ema": 0.9, "label_smoothing": 0.05,
-    "class_weighting": "inverse_sqrt", "monitor": "macro_f1", "metadata_dropout": 0.3, "logit_adjustment": 0.5,
-}  # fmt: skip
+    "schedule": "cosine",
+    "warmup_epochs": 1.0,
+    "weight_decay": 0.01,
+    "ema": 0.9,
+    "label_smoothing": 0.05,
+    "class_weighting": "inverse_sqrt",
+    "monitor": "macro_f1",
+    "metadata_dropout": 0.3,
+    "logit_adjustment": 0.5,
+}
 
 
 @pytest.mark.parametrize("options", [{}, RICH], ids=["seed", "everything"])

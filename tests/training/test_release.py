@@ -14,9 +14,23 @@ from dermafuse.evaluation.overlap import find_overlap
 from dermafuse.runtime.bundle.folder import read_bundle
 
 FAST = [
-    "--backbone", "efficientnet_lite0", "--weights", "random", "--epochs", "2", "--unfreeze-from", "none",
-    "--set", "image_size=64", "--set", "views=2", "--set", "random_views=1", "--set", "report=false",
-]  # fmt: skip
+    "--backbone",
+    "efficientnet_lite0",
+    "--weights",
+    "random",
+    "--epochs",
+    "2",
+    "--unfreeze-from",
+    "none",
+    "--set",
+    "image_size=64",
+    "--set",
+    "views=2",
+    "--set",
+    "random_views=1",
+    "--set",
+    "report=false",
+]
 
 
 @pytest.fixture(scope="module")

@@ -131,9 +131,12 @@ def test_python_callers_cannot_resume_with_other_settings_either(tmp_path: Path)
     run = started(tmp_path / "RUN", epochs=7)
     with pytest.raises(ConfigError, match="epochs=7, not epochs=8"):
         train(
-            resolve("seed", options={"data": "/data", "epochs": 8}), run,
-            resume=True, overwrite=False, report=progress.Silent(),
-        )  # fmt: skip
+            resolve("seed", options={"data": "/data", "epochs": 8}),
+            run,
+            resume=True,
+            overwrite=False,
+            report=progress.Silent(),
+        )
 
 
 def test_what_was_done_before_does_not_count_in_rate_and_time_left(

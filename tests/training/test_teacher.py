@@ -18,10 +18,27 @@ from dermafuse.training.loop.sampling import class_draws
 from dermafuse.training.teacher import soft_targets
 
 FAST = [
-    "--weights", "random", "--epochs", "2", "--unfreeze-from", "none", "--backbone", "efficientnet_lite0",
-    "--set", "image_size=64", "--set", "views=1", "--set", "random_views=1", "--set", "precision=f32",
-    "--set", "report=false", "--set", "uncertainty=false",
-]  # fmt: skip
+    "--weights",
+    "random",
+    "--epochs",
+    "2",
+    "--unfreeze-from",
+    "none",
+    "--backbone",
+    "efficientnet_lite0",
+    "--set",
+    "image_size=64",
+    "--set",
+    "views=1",
+    "--set",
+    "random_views=1",
+    "--set",
+    "precision=f32",
+    "--set",
+    "report=false",
+    "--set",
+    "uncertainty=false",
+]
 
 
 def teach(run: Path, share: float = 0.5, power: float = 0.0) -> TrainConfig:

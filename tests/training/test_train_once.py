@@ -14,10 +14,25 @@ from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.training.config import resolve
 
 FAST = [
-    "--backbone", "efficientnet_lite0", "--weights", "random", "--epochs", "2", "--unfreeze-from", "none",
-    "--set", "image_size=32", "--set", "views=1", "--set", "random_views=0", "--set", "report=false",
-    "--set", "uncertainty=false",
-]  # fmt: skip
+    "--backbone",
+    "efficientnet_lite0",
+    "--weights",
+    "random",
+    "--epochs",
+    "2",
+    "--unfreeze-from",
+    "none",
+    "--set",
+    "image_size=32",
+    "--set",
+    "views=1",
+    "--set",
+    "random_views=0",
+    "--set",
+    "report=false",
+    "--set",
+    "uncertainty=false",
+]
 
 
 def test_on_few_tuning_lesions_nothing_is_fitted_and_that_is_said(

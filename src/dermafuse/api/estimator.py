@@ -184,10 +184,14 @@ class DermafuseClassifier(ClassifierMixin, BaseEstimator):  # scikit-learn wants
         numeric = [name for name in features if pd.api.types.is_numeric_dtype(table[name])]
         written = table.rename(columns={self.image: _IMAGE}).assign(**{_LABEL: [str(label) for label in y]})
         told: dict[str, Any] = {
-            "table": _TABLE, "image": _IMAGE, "label": _LABEL, "classes": self._codes(), "numeric": numeric,
+            "table": _TABLE,
+            "image": _IMAGE,
+            "label": _LABEL,
+            "classes": self._codes(),
+            "numeric": numeric,
             "images": sorted({str(Path(path).parent) for path in written[_IMAGE]}),
             "categorical": [name for name in features if name not in numeric],
-        }  # fmt: skip
+        }
         if groups is not None:
             written[_GROUP] = groups
             told["lesion"] = _GROUP

@@ -64,9 +64,13 @@ def check(given: Given) -> Finding | None:
         data |= {"split": "image-level 80/20, seed 0", **found.to_dict()}
         explanation = f"{overall} With an image-level 80/20 split, {_leaks(found, group, start=False)} {why}"
     return Finding(
-        CODE, f"{group.capitalize()}s that an image-level split would share", "warning", explanation,
-        f"Split by {group}: --split lesion (the default).", data,
-    )  # fmt: skip
+        CODE,
+        f"{group.capitalize()}s that an image-level split would share",
+        "warning",
+        explanation,
+        f"Split by {group}: --split lesion (the default).",
+        data,
+    )
 
 
 def _leaks(found: Leakage, group: str, *, start: bool = True) -> str:

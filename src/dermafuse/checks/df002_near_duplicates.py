@@ -71,10 +71,13 @@ def check(given: Given) -> Finding | None:
         ).replace("%", " %")
     likely = int(agree.sum()) > 0 or quality is None
     return Finding(
-        CODE, TITLE, "warning" if likely else "info", explanation,
+        CODE,
+        TITLE,
+        "warning" if likely else "info",
+        explanation,
         f"Look at the pairs, those whose records agree first; give real ones the same {group} id before splitting.",
         data,
-    )  # fmt: skip
+    )
 
 
 def _records_agree(given: Given, first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -62,9 +62,13 @@ def check(given: Given) -> Finding | None:
         action += " Report results by image source: a model can learn the camera instead of the lesion."
     explanation = f"{said}. A model that sees such a column scores well and has learned nothing about skin."
     return Finding(
-        CODE, TITLE, "error" if used else "warning", explanation, action,
+        CODE,
+        TITLE,
+        "error" if used else "warning",
+        explanation,
+        action,
         {"flagged": flagged, "used_as_feature": used, "columns": measured},
-    )  # fmt: skip
+    )
 
 
 def _columns(given: Given) -> dict[str, npt.NDArray[Any]]:

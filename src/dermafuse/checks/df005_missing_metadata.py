@@ -46,17 +46,23 @@ def check(given: Given) -> Finding | None:
     text = f"Missing or unknown: {counts}."
     if not tied:
         return Finding(
-            CODE, "Some metadata are missing", "info", f"{text} No class is affected more than chance explains.",
-            "Nothing; missing values are filled in as the model was trained to.", {"features": measured},
-        )  # fmt: skip
+            CODE,
+            "Some metadata are missing",
+            "info",
+            f"{text} No class is affected more than chance explains.",
+            "Nothing; missing values are filled in as the model was trained to.",
+            {"features": measured},
+        )
     parts = "; ".join(f"{name} ({listed(_extremes(measured[name]['share_by_class']))})" for name in tied)
     return Finding(
-        CODE, TITLE, "warning",
+        CODE,
+        TITLE,
+        "warning",
         f"{text} It depends on the diagnosis for {parts}. A model can then take a missing value for a sign of the "
         "disease, which holds in these data and nowhere else.",
         "Train with metadata dropout (the standard recipe does) and look at the results by subgroup.",
         {"features": measured, "associated": tied},
-    )  # fmt: skip
+    )
 
 
 def _measure(table: pd.DataFrame, missing: npt.NDArray[np.bool_]) -> dict[str, Any]:

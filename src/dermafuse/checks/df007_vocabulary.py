@@ -57,11 +57,13 @@ def check(given: Given) -> Finding | None:
     data |= {"unknown_words": foreign, "absent_classes": absent, "unlabelled": unlabelled}
     text = "; ".join(said)
     return Finding(
-        CODE, TITLE, "warning" if foreign or absent or unlabelled else "info",
+        CODE,
+        TITLE,
+        "warning" if foreign or absent or unlabelled else "info",
         f"{text[0].upper()}{text[1:]}.",
         "Map the words in the description of the table ([values.NAME]), and correct or empty implausible values.",
         data,
-    )  # fmt: skip
+    )
 
 
 def _vocabulary(given: Given) -> dict[str, Words]:

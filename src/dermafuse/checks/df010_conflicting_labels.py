@@ -24,14 +24,18 @@ def check(given: Given) -> Finding | None:
     shown = examples([f"{lesion}: {' and '.join(labels)}" for lesion, labels in mixed.items()])
     if group != "lesion":
         return Finding(
-            CODE, f"{group.capitalize()}s with more than one diagnosis", "info",
+            CODE,
+            f"{group.capitalize()}s with more than one diagnosis",
+            "info",
             f"{len(mixed):,} {group}(s) carry more than one diagnosis ({shown}): as patients may, but not lesions.",
             "If the column names lesions, correct the table; if patients, this is as it should be.",
             {"lesions": mixed},
-        )  # fmt: skip
+        )
     return Finding(
-        CODE, TITLE, "warning",
+        CODE,
+        TITLE,
+        "warning",
         f"{len(mixed):,} lesion(s) carry more than one diagnosis ({shown}). Either the lesion id or a label is wrong.",
         "Correct the table; until then these images teach and test contradictions.",
         {"lesions": mixed},
-    )  # fmt: skip
+    )

@@ -34,11 +34,19 @@ from dermafuse.progress import Reporter, Silent
 CHECKS: Final[Mapping[str, ModuleType]] = {
     module.CODE: module
     for module in (
-        df001_shared_lesions, df002_near_duplicates, df003_label_leaks, df004_imbalance, df005_missing_metadata,
-        df006_unreadable, df007_vocabulary, df008_identical_files, df009_tiny_classes, df010_conflicting_labels,
+        df001_shared_lesions,
+        df002_near_duplicates,
+        df003_label_leaks,
+        df004_imbalance,
+        df005_missing_metadata,
+        df006_unreadable,
+        df007_vocabulary,
+        df008_identical_files,
+        df009_tiny_classes,
+        df010_conflicting_labels,
         df011_missing_files,
     )
-}  # fmt: skip
+}
 
 #: Checks that need the images to have been opened.
 NEED_IMAGES: Final = frozenset({"DF002", "DF006", "DF008"})

@@ -27,8 +27,11 @@ def describe_recipes() -> str:
         if changed:
             lines += textwrap.wrap(
                 f"other than in {DEFAULT_RECIPE}: {', '.join(changed)}",
-                _WIDTH, initial_indent=" " * _BESIDE, subsequent_indent=" " * _BESIDE, break_on_hyphens=False,
-            )  # fmt: skip
+                _WIDTH,
+                initial_indent=" " * _BESIDE,
+                subsequent_indent=" " * _BESIDE,
+                break_on_hyphens=False,
+            )
     return "\n".join([*lines, ""])
 
 

@@ -18,8 +18,16 @@ from dermafuse.labels import HAM10000, LabelSet
 
 #: Columns that every table has, in this order; a custom CSV adds its own after them.
 COLUMNS: Final[tuple[str, ...]] = (
-    "image_id", "lesion_id", "label", "path", "age", "sex", "localization", "dx_type", "source",
-)  # fmt: skip
+    "image_id",
+    "lesion_id",
+    "label",
+    "path",
+    "age",
+    "sex",
+    "localization",
+    "dx_type",
+    "source",
+)
 
 #: Columns that describe the image or were decided with the diagnosis: never an input of a model.
 NEVER_FEATURES: Final[frozenset[str]] = frozenset(COLUMNS) - {"age", "sex", "localization"}

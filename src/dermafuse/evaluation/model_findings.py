@@ -74,27 +74,35 @@ def _overlap(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[F
     seen = overlap.get("trained_lesion_images")
     if seen:
         yield _finding(
-            "DM001", "error", "The model was trained on lesions of this test set",
+            "DM001",
+            "error",
+            "The model was trained on lesions of this test set",
             f"{seen:,} of {block['n']:,} images ({overlap['share']:.1%}) show a lesion that the model learned from; "
             "the numbers of all images together say little about new patients.",
             "Use the numbers of the unseen images only, or another data set.",
-            images=seen, share=overlap["share"],
-        )  # fmt: skip
+            images=seen,
+            share=overlap["share"],
+        )
     elif overlap.get("chose_images"):
         chose = overlap["chose_images"]
         yield _finding(
-            "DM001", "warning", "Images of this test set chose the model",
+            "DM001",
+            "warning",
+            "Images of this test set chose the model",
             f"{chose:,} of {block['n']:,} images show a lesion that had a say in the epoch, the temperature or the "
             "decision of the model: the numbers of all images together are slightly optimistic.",
             "Use the numbers of the unseen images only, or another data set.",
-            images=chose, share=chose / block["n"],
-        )  # fmt: skip
+            images=chose,
+            share=chose / block["n"],
+        )
     elif overlap and not overlap.get("known"):
         yield _finding(
-            "DM001", "info", "Overlap with the training images is unknown",
+            "DM001",
+            "info",
+            "Overlap with the training images is unknown",
             str(overlap.get("basis", "")),
             "Make sure that no image or lesion of this test set was used in training.",
-        )  # fmt: skip
+        )
 
 
 def _leakage(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
@@ -104,19 +112,24 @@ def _leakage(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[F
     group = (metrics.get("data") or {}).get("group", "lesion")
     if not leak.get("lesions_known", True):
         yield _finding(
-            "DM003", "warning", "Lesions are unknown",
+            "DM003",
+            "warning",
+            "Lesions are unknown",
             "The data do not say which images show the same lesion, so leakage cannot be measured and the intervals "
             "take every image for an independent observation.",
             "Add a lesion or patient column to the table.",
-        )  # fmt: skip
+        )
     elif leak.get("share"):
         yield _finding(
-            "DM002", "error" if leak["share"] > _LEAK else "warning", "The split leaks",
+            "DM002",
+            "error" if leak["share"] > _LEAK else "warning",
+            "The split leaks",
             f"{leak['leaked_images']:,} of {leak['validation_images']:,} validation images ({leak['share']:.1%}) show "
             f"a {group} that is also in training ({leak['shared_lesions']:,} {group}s): all numbers are too good.",
             "Train with --split lesion; use this run only to compare with work that leaks as well.",
-            images=leak["leaked_images"], share=leak["share"],
-        )  # fmt: skip
+            images=leak["leaked_images"],
+            share=leak["share"],
+        )
 
 
 def _announced(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
@@ -126,10 +139,12 @@ def _announced(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator
             yield _finding("DM004", "error", title, said.text, "Do not report these numbers as those of a model.")
         elif said.code == "early_stopping_on_validation":
             yield _finding(
-                "DM005", "warning", "The reported rows chose the epoch",
+                "DM005",
+                "warning",
+                "The reported rows chose the epoch",
                 "Early stopping looked at the validation rows, so the numbers on them are slightly optimistic.",
                 "Train with tuning_fraction above 0 (the standard recipe does).",
-            )  # fmt: skip
+            )
 
 
 def _critical(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
@@ -151,12 +166,13 @@ def _critical(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[
         said, data["called_benign"] = f"; {benign:,} of the missed ones are called benign.", benign
     name = labels.critical_name
     yield _finding(
-        "DM006", "error" if row["recall"] < _CRITICAL[0] else "warning",
+        "DM006",
+        "error" if row["recall"] < _CRITICAL[0] else "warning",
         f"{missed:,} of {row['support']:,} {name} images are called something else",
         f"By the model's own decision the {name} sensitivity is {row['recall']:.1%}{said}",
         f"Decide by a threshold on the {name} probability (operating points), not by the named class.",
         **data,
-    )  # fmt: skip
+    )
 
 
 def _weak_classes(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
@@ -165,28 +181,34 @@ def _weak_classes(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Itera
     if weak:
         shown = ", ".join(f"{code} {rows[code]['recall']:.0%}" for code in weak)
         yield _finding(
-            "DM007", "warning", "Classes found in fewer than half of their images",
+            "DM007",
+            "warning",
+            "Classes found in fewer than half of their images",
             f"Sensitivity: {shown}.",
             "Do not use the named class alone; look at the probabilities, or train with more images of them.",
             classes=weak,
-        )  # fmt: skip
+        )
     few = [code for code, row in rows.items() if 0 < row["support"] < _FEW]
     if few:
         shown = ", ".join(f"{code} {rows[code]['support']:,}" for code in few)
         yield _finding(
-            "DM008", "info", "Few images of some classes",
+            "DM008",
+            "info",
+            "Few images of some classes",
             f"Images: {shown}. Their numbers move a lot with a few images; read the intervals.",
             "Pool more data, or cross-validate (--folds 5).",
             classes=few,
-        )  # fmt: skip
+        )
     none = [code for code, row in rows.items() if row["support"] == 0]
     if none:
         yield _finding(
-            "DM013", "warning", "Classes without images",
+            "DM013",
+            "warning",
+            "Classes without images",
             f"There is no image of {', '.join(none)}, so nothing is known of them and the macro means leave them out.",
             "Add images of them before saying anything about these classes.",
             classes=none,
-        )  # fmt: skip
+        )
 
 
 def _calibration(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
@@ -196,12 +218,15 @@ def _calibration(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterat
         return
     direction = "too sure" if after["overconfidence"] > 0 else "too modest"
     yield _finding(
-        "DM009", "warning", "The probabilities are off",
+        "DM009",
+        "warning",
+        "The probabilities are off",
         f"They miss the observed frequency by {after['ece']:.3f} on average (ECE), {after['ece_if_calibrated']:.3f} "
         f"would be chance; on balance the model is {direction} by {abs(after['overconfidence']):.3f}.",
         "Fit the temperature on tuning rows (tuning_fraction above 0), and read the reliability diagram.",
-        ece=after["ece"], floor=after["ece_if_calibrated"],
-    )  # fmt: skip
+        ece=after["ece"],
+        floor=after["ece_if_calibrated"],
+    )
 
 
 def _fitted(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
@@ -212,34 +237,40 @@ def _fitted(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Fo
     if worse:
         told = " and ".join(f"{names[key]} {before[key]:.3f} to {after[key]:.3f}" for key in worse)
         yield _finding(
-            "DM014", "warning", "The temperature made the probabilities worse",
+            "DM014",
+            "warning",
+            "The temperature made the probabilities worse",
             f"The temperature {calibration['temperature']:.3f}, fitted on the tuning rows, changed {told} on the rows "
             "reported here: without it the probabilities would be better.",
             "Hold out more tuning rows (tuning_fraction) or pool more data; until then trust the order of the classes "
             "more than the probabilities.",
             **worse,
-        )  # fmt: skip
+        )
     sets = block.get("prediction_sets") or {}
     size, k = sets.get("mean_size"), len(block["per_class"])
     if size is not None and size > k - 0.05:
         yield _finding(
-            "DM015", "warning", "The prediction sets say nothing",
+            "DM015",
+            "warning",
+            "The prediction sets say nothing",
             f"They hold {size:.2f} of the {k} classes on average: nearly every set names every class, so its coverage "
             "is no achievement.",
             "Do not use the sets; more tuning rows of each class, or a better model, make them smaller.",
             mean_size=size,
-        )  # fmt: skip
+        )
     missing = dict((metrics.get("training") or {}).get("not_fitted") or {})
     few = (block.get("notes") or {}).get("operating_points_too_few")
     if few:
         missing["operating points"] = few
     if missing:
         yield _finding(
-            "DM016", "warning", "Too few tuning rows to fit everything",
+            "DM016",
+            "warning",
+            "Too few tuning rows to fit everything",
             left_out(missing),
             "Hold out more tuning rows (tuning_fraction), pool more data, or judge by cross-validation (--folds 5).",
             left_out=sorted(missing),
-        )  # fmt: skip
+        )
 
 
 def failing_groups(
@@ -292,28 +323,37 @@ def _gaps(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Foun
     if gaps:
         gaps.sort()
         yield _finding(
-            "DM010", "warning", "The model works less well for some",
+            "DM010",
+            "warning",
+            "The model works less well for some",
             f"Against all others: {'; '.join(text for _, text in gaps[:3])}. {looked:,} comparisons were made, so "
             f"about {looked * 0.025:.0f} would look like this by chance.",
             "Check the subgroup table before use on such patients; a gap can also come from another mix of diagnoses.",
-            gaps=len(gaps), comparisons=looked,
-        )  # fmt: skip
+            gaps=len(gaps),
+            comparisons=looked,
+        )
 
 
 def _internal(metrics: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Found]:
     if "test" not in metrics:
         yield _finding(
-            "DM011", "info", "Internal validation only",
+            "DM011",
+            "info",
+            "Internal validation only",
             "The reported images come from the same collection as the training images; performance elsewhere "
             "(other devices, skin types, prevalence) is usually lower.",
             "Run dermafuse evaluate on images of another source.",
-        )  # fmt: skip
+        )
     skipped = (metrics.get("data") or {}).get("skipped")
     if skipped:
         yield _finding(
-            "DM012", "info", "Rows were left out",
-            f"{skipped:,} rows could not be used; skipped.csv says why.", "Mend or accept them.", skipped=skipped,
-        )  # fmt: skip
+            "DM012",
+            "info",
+            "Rows were left out",
+            f"{skipped:,} rows could not be used; skipped.csv says why.",
+            "Mend or accept them.",
+            skipped=skipped,
+        )
 
 
 _RULES: Final = (_overlap, _announced, _leakage, _critical, _calibration, _fitted, _gaps, _weak_classes, _internal)

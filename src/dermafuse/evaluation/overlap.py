@@ -103,9 +103,15 @@ def find_overlap(
     trained, why = _training_set(opened)
     if trained is not None and records.synthetic and trained.synthetic and not _same_files(records, trained):
         return Overlap(
-            True, "Model and test set are generated data of different seeds; equal ids are different images.",
-            none, none, none, none, none, *_choosing(rows, classes, set(), set()),
-        )  # fmt: skip
+            True,
+            "Model and test set are generated data of different seeds; equal ids are different images.",
+            none,
+            none,
+            none,
+            none,
+            none,
+            *_choosing(rows, classes, set(), set()),
+        )
     held = {name: np.isin(images, part.image_id) for name, part in rows.items()}
     tuning, validation = held.get("tuning", none), held.get("validation", none)
     choosing = _choosing(rows, classes, set(images), set(lesions))
@@ -180,9 +186,14 @@ def _by_hashes(records: Records, evaluation: Mapping[str, Any] | None, unknown: 
     for role in _chose(evaluation):
         chose |= met.get(role, none)
     return Overlap(
-        True, basis, same["train"], met["train"], same.get("tuning", none), same.get("validation", none),
+        True,
+        basis,
+        same["train"],
+        met["train"],
+        same.get("tuning", none),
+        same.get("validation", none),
         chose & ~met["train"],
-    )  # fmt: skip
+    )
 
 
 def _choosing(

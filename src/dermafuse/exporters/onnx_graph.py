@@ -257,11 +257,14 @@ def _convolution(graph: _Graph, node: ov.Node) -> None:
         else:
             kernel = graph.put("Reshape", [graph.value(node, 1), graph.store(np.array(flat, np.int64), name)])
     made = graph.put(
-        "Conv", [graph.value(node, 0), kernel],
-        strides=list(told["strides"]), dilations=list(told["dilations"]), group=groups,
+        "Conv",
+        [graph.value(node, 0), kernel],
+        strides=list(told["strides"]),
+        dilations=list(told["dilations"]),
+        group=groups,
         # Whatever rule made them: shapes are fixed, so the numbers are known.
         pads=[*told["pads_begin"], *told["pads_end"]],
-    )  # fmt: skip
+    )
     graph.give(node, made)
 
 

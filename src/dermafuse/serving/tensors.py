@@ -22,9 +22,19 @@ from dermafuse.serving.limits import Problem
 
 #: Datatype -> NumPy's name, little-endian as on the wire. BYTES has none.
 _TYPES: Final[Mapping[str, str]] = {
-    "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",
-    "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-}  # fmt: skip
+    "BOOL": "?",
+    "UINT8": "u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "INT8": "i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
 _MAX_INPUTS: Final = 100
 _LARGEST_SIDE: Final = 2**31
 _MAX_RANK: Final = 8

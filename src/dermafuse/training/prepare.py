@@ -233,10 +233,16 @@ def _load_images(
             views, counts = views_of(name, side, config)
             with report.bar(f"Frozen part of {plan.backbone.name}, {name}", len(paths), "images") as advance:
                 found = extract(
-                    paths, store, make_engine,
-                    image_size=plan.image_size, views=views, counts=counts, changes=config.view_changes,
-                    progress=advance, say=report.say,
-                )  # fmt: skip
+                    paths,
+                    store,
+                    make_engine,
+                    image_size=plan.image_size,
+                    views=views,
+                    counts=counts,
+                    changes=config.view_changes,
+                    progress=advance,
+                    say=report.say,
+                )
             if found.repaired:
                 report.warn(f"{found.repaired:,} stored activations were damaged; they were computed again.")
             readable[name], bad = found.good, found.bad

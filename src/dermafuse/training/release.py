@@ -77,11 +77,13 @@ def release(finished: FinishedFolds, out: Path, *, overwrite: bool, report: Repo
         **both_lists([*announced(metrics), Announcement("trained_on_all_lesions", _SAID.format(folds=len(folds)))]),
         "data": {
             **metrics["data"],
-            "train": len(data.train.rows), "validation": len(rows), "released_after": len(folds),
+            "train": len(data.train.rows),
+            "validation": len(rows),
+            "released_after": len(folds),
             "image_pixels": common_size([Path(path) for path in data.train.records.table["path"]]),
         },
         "training": {"temperature": temperature},
-    }  # fmt: skip
+    }
     uncertainty = Uncertainty(sets if any(sets.minimum_probability) else None, flag)
     # The pooled rows of the folds are images that this model learned from: there is no other role.
     content = replace(

@@ -38,9 +38,14 @@ _MEANINGS: Final[Mapping[str, str]] = {
 }
 
 _ENCODINGS: Final[Mapping[str, str]] = {
-    ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".bmp": "image/bmp", ".tif": "image/tiff",
-    ".tiff": "image/tiff", ".webp": "image/webp",
-}  # fmt: skip
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".bmp": "image/bmp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".webp": "image/webp",
+}
 
 
 def croissant(records: Records, publication: Publication | None = None) -> dict[str, Any]:

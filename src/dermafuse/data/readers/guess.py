@@ -16,14 +16,37 @@ from dermafuse.diagnoses import CODES, ISIC_CODES
 
 #: Names of a label column, the likeliest first.
 _LABELS: Final = (
-    "dx", "diagnosis", "diagnostic", "diagnosis_1", "label", "labels", "class", "target", "finding", "disease",
-    "category", "lesion_type", "benign_malignant", "malignant", "histology", "pathology",
-)  # fmt: skip
+    "dx",
+    "diagnosis",
+    "diagnostic",
+    "diagnosis_1",
+    "label",
+    "labels",
+    "class",
+    "target",
+    "finding",
+    "disease",
+    "category",
+    "lesion_type",
+    "benign_malignant",
+    "malignant",
+    "histology",
+    "pathology",
+)
 _LABEL_LIKE: Final = re.compile(r"diagn|label|class|target|disease", re.IGNORECASE)
 _GROUPS: Final = (
-    "patient_id", "patient", "patientid", "pid", "subject_id", "subject", "lesion_id", "lesion", "lesionid", "case_id",
+    "patient_id",
+    "patient",
+    "patientid",
+    "pid",
+    "subject_id",
+    "subject",
+    "lesion_id",
+    "lesion",
+    "lesionid",
+    "case_id",
     "case",
-)  # fmt: skip
+)
 _FOLDS: Final = ("fold", "folds", "kfold", "cv_fold")
 #: Decided with or after the diagnosis, or another name of it.
 _LEAKS: Final = re.compile(
@@ -34,9 +57,16 @@ _LEAKS: Final = re.compile(
 _AGES: Final = ("age", "age_approx", "age_years", "patient_age")
 _SEXES: Final = ("sex", "gender")
 _SITES: Final = (
-    "localization", "localisation", "location", "site", "body_site", "anatom_site_general",
-    "anatom_site_general_challenge", "anatomical_site", "region",
-)  # fmt: skip
+    "localization",
+    "localisation",
+    "location",
+    "site",
+    "body_site",
+    "anatom_site_general",
+    "anatom_site_general_challenge",
+    "anatomical_site",
+    "region",
+)
 _NO_CLASS: Final = frozenset({"unk", "unknown"})
 _MOST_CLASSES: Final = 60
 _MOST_WORDS: Final = 30

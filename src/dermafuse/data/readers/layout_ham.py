@@ -32,10 +32,23 @@ from dermafuse.data.words import mapped
 #: The vocabulary of ``localization`` in HAM10000.
 LOCALIZATIONS: Final[frozenset[str]] = frozenset(
     {
-        "abdomen", "acral", "back", "chest", "ear", "face", "foot", "genital", "hand", "lower extremity",
-        "neck", "scalp", "trunk", "unknown", "upper extremity",
+        "abdomen",
+        "acral",
+        "back",
+        "chest",
+        "ear",
+        "face",
+        "foot",
+        "genital",
+        "hand",
+        "lower extremity",
+        "neck",
+        "scalp",
+        "trunk",
+        "unknown",
+        "upper extremity",
     }
-)  # fmt: skip
+)
 
 _REQUIRED: Final = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
 

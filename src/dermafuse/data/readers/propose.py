@@ -189,8 +189,11 @@ def _folders(folder: Path, tables: Sequence[Path]) -> Proposal | None:
     if len(classes) < 2 or all(_PLAIN.fullmatch(name) for name in classes):
         return None
     keys: dict[str, Any] = {
-        "folders": levels, "images": top.relative_to(folder).as_posix(), "label": ["label"], "classes": classes
-    }  # fmt: skip
+        "folders": levels,
+        "images": top.relative_to(folder).as_posix(),
+        "label": ["label"],
+        "classes": classes,
+    }
     made = Proposal("folders that are classes", keys)
     made.why["folders"] = "the folders below `images`, from the top, as columns of these names"
     if "split" in levels:

@@ -32,15 +32,42 @@ MASK_SCALE: Final = 3
 
 #: Roughly HAM10000: share of the lesions; mean and spread of age; share of men; how it was confirmed.
 _SHARES: Final = {"akiec": 3, "bcc": 5, "bkl": 10, "df": 1, "mel": 8, "nv": 71.5, "vasc": 1.5}
-_AGES: Final = {"akiec": (67, 11), "bcc": (67, 14), "bkl": (64, 14), "df": (53, 14), "mel": (61, 15),
-                "nv": (46, 15), "vasc": (51, 21)}  # fmt: skip
+_AGES: Final = {
+    "akiec": (67, 11),
+    "bcc": (67, 14),
+    "bkl": (64, 14),
+    "df": (53, 14),
+    "mel": (61, 15),
+    "nv": (46, 15),
+    "vasc": (51, 21),
+}
 _MEN: Final = {"akiec": 0.67, "bcc": 0.6, "bkl": 0.57, "df": 0.46, "mel": 0.62, "nv": 0.51, "vasc": 0.5}
-_CONFIRMED: Final[dict[str, dict[str, float]]] = {"akiec": {"histo": 1}, "bcc": {"histo": 1}, "mel": {"histo": 1},
-                     "bkl": {"histo": 7, "consensus": 2.4, "confocal": 0.6}, "df": {"histo": 1, "consensus": 1},
-                     "nv": {"follow_up": 5.5, "histo": 3.7, "consensus": 0.8},
-                     "vasc": {"histo": 1, "consensus": 1}}  # fmt: skip
-_SITES: Final = ("back", "lower extremity", "trunk", "upper extremity", "abdomen", "face", "chest", "foot",
-                 "unknown", "neck", "scalp", "hand", "ear", "genital", "acral")  # fmt: skip
+_CONFIRMED: Final[dict[str, dict[str, float]]] = {
+    "akiec": {"histo": 1},
+    "bcc": {"histo": 1},
+    "mel": {"histo": 1},
+    "bkl": {"histo": 7, "consensus": 2.4, "confocal": 0.6},
+    "df": {"histo": 1, "consensus": 1},
+    "nv": {"follow_up": 5.5, "histo": 3.7, "consensus": 0.8},
+    "vasc": {"histo": 1, "consensus": 1},
+}
+_SITES: Final = (
+    "back",
+    "lower extremity",
+    "trunk",
+    "upper extremity",
+    "abdomen",
+    "face",
+    "chest",
+    "foot",
+    "unknown",
+    "neck",
+    "scalp",
+    "hand",
+    "ear",
+    "genital",
+    "acral",
+)
 #: Weight of each site, in the order of `_SITES`.
 _WHERE: Final = {
     "akiec": (9, 20, 1, 19, 2, 35, 4, 0, 1, 3, 4, 4, 1, 0, 0),

@@ -25,9 +25,16 @@ def columns_of(classes: Sequence[str]) -> tuple[str, ...]:
     """Return the output's columns, in order."""
     probabilities = [f"p_{code}" for code in classes]
     return (
-        "image", "predicted", *probabilities, "malignant", "prediction_set", "out_of_distribution", "ood_score",
-        "missing", "error",
-    )  # fmt: skip
+        "image",
+        "predicted",
+        *probabilities,
+        "malignant",
+        "prediction_set",
+        "out_of_distribution",
+        "ood_score",
+        "missing",
+        "error",
+    )
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,21 @@ if TYPE_CHECKING:  # pandas is not loaded where a model only predicts
 
 #: What of ``metrics.json`` the file repeats: nothing that names an image, a folder or a machine.
 _KEPT: Final = (
-    "dermafuse", "announcements", "announcement_codes", "recipe", "labels", "data", "validation", "test", "folds",
-    "leakage", "training", "network", "members", "model_findings",
-)  # fmt: skip
+    "dermafuse",
+    "announcements",
+    "announcement_codes",
+    "recipe",
+    "labels",
+    "data",
+    "validation",
+    "test",
+    "folds",
+    "leakage",
+    "training",
+    "network",
+    "members",
+    "model_findings",
+)
 
 #: Bytes of SHA-256 kept of each image and lesion: among 10,000 and 10,000 two others agree once in three million times.
 _BYTES: Final = 6

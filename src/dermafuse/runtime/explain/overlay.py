@@ -22,11 +22,17 @@ from dermafuse.runtime.prediction import ImageSource
 #: colour-blind, still ordered in grey print.
 _INFERNO: Final = np.array(
     [
-        (0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99),
-        (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164),
+        (0, 0, 4),
+        (40, 11, 84),
+        (101, 21, 110),
+        (159, 42, 99),
+        (212, 72, 66),
+        (245, 125, 21),
+        (250, 193, 39),
+        (252, 255, 164),
     ],
     dtype=np.float64,
-)  # fmt: skip
+)
 
 _INK, _SOFT, _RULE, _PAPER = (28, 30, 34), (98, 103, 112), (222, 225, 230), (255, 255, 255)
 _BAR, _CHOSEN, _ALARM = (168, 178, 194), (38, 84, 160), (178, 48, 42)
@@ -93,9 +99,11 @@ def upright(image: ImageSource, longest: int) -> npt.NDArray[np.uint8]:
     """Return an image upright in its own proportions, uint8 (height, width, 3), longest side ``longest``."""
     square = load_image(image, longest)
     width, height = _proportions(image)
-    size = (longest, max(1, round(longest * height / width))) if width >= height else (
-        max(1, round(longest * width / height)), longest
-    )  # fmt: skip
+    size = (
+        (longest, max(1, round(longest * height / width)))
+        if width >= height
+        else (max(1, round(longest * width / height)), longest)
+    )
     # Extreme strips would not be readable in their own proportions.
     size = (max(size[0], longest // 4), max(size[1], longest // 4))
     return np.asarray(Image.fromarray(square).resize(size, Image.Resampling.LANCZOS))
@@ -128,10 +136,12 @@ def smooth(values: npt.NDArray[np.float64], shape: tuple[int, int]) -> npt.NDArr
         t = (centre - first).reshape((-1, 1) if axis == 0 else (1, -1))
         weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
         result = sum(
-            (np.take(result, np.clip(first + offset, 0, length - 1), axis) * weight / 6
-             for offset, weight in zip((-1, 0, 1, 2), weights, strict=True)),
+            (
+                np.take(result, np.clip(first + offset, 0, length - 1), axis) * weight / 6
+                for offset, weight in zip((-1, 0, 1, 2), weights, strict=True)
+            ),
             start=np.zeros(()),
-        )  # fmt: skip
+        )
     peak = result.max()
     return result * (values.max() / peak) if peak > 0 else result
 
@@ -149,9 +159,15 @@ class _Pen:
     draw: ImageDraw.ImageDraw
 
     def text(
-        self, at: tuple[float, float], text: str, size: int, colour: tuple[int, int, int] = _INK,
-        *, anchor: str = "la", bold: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        at: tuple[float, float],
+        text: str,
+        size: int,
+        colour: tuple[int, int, int] = _INK,
+        *,
+        anchor: str = "la",
+        bold: bool = False,
+    ) -> None:
         stroke = 0.4 if bold else 0
         self.draw.text(at, text, colour, ImageFont.load_default(size), anchor=anchor, stroke_width=stroke)
 
