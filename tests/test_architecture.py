@@ -126,6 +126,7 @@ LONG = {
     "api/evaluate.py::evaluate_bundle": "of before the rule",
     "api/run.py::evaluate": "of before the rule",
     "api/train.py::train": "of before the rule",
+    "api/train.py::train_as_asked": "of before the rule",
     "checks/check.py::check_records": "of before the rule",
     "data/image_formats.py": "of before the rule",
     "data/metadata.py": "of before the rule",
