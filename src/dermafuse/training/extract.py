@@ -144,9 +144,14 @@ def _elsewhere(
     for _ in runner(FrontJob(wanted.config.model_dump()), [(0, None)]):  # once, before many want it
         pass
     job = ExtractionJob(
-        store_key(plan), str(stores_folder().absolute()), str(front_path(plan).absolute()), plan.precision,
-        plan.image_size, wanted.views, wanted.config.view_changes,
-    )  # fmt: skip
+        store_key(plan),
+        str(stores_folder().absolute()),
+        str(front_path(plan).absolute()),
+        plan.precision,
+        plan.image_size,
+        wanted.views,
+        wanted.config.view_changes,
+    )
     repaired = 0
     for _, shard in runner(job, enumerate(shards)):
         advance(shard.images)

@@ -199,9 +199,14 @@ class ActivationStore:
         first = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(digests)]
         used = [names[position] for position in np.unique(places[:, 0]).tolist()]
         return RowTable(
-            [self._segments[name].rows for name in names], places, first, counts, self.key.shape,
-            hold=self._hold, sources=[source_of(self.folder / name) for name in used],
-        )  # fmt: skip
+            [self._segments[name].rows for name in names],
+            places,
+            first,
+            counts,
+            self.key.shape,
+            hold=self._hold,
+            sources=[source_of(self.folder / name) for name in used],
+        )
 
     def writer(self) -> SegmentWriter:
         """Return a writer of a new segment; use it as a context manager."""
@@ -265,9 +270,14 @@ class RowTable:
     def subset(self, positions: NDArray[np.int64]) -> RowTable:
         """Return a table of some of the entries, in the order given; nothing is copied from disk."""
         return RowTable(
-            self._segments, self._places, self._first[positions], self.views[positions], self.shape,
-            hold=self._hold, sources=self.sources,
-        )  # fmt: skip
+            self._segments,
+            self._places,
+            self._first[positions],
+            self.views[positions],
+            self.shape,
+            hold=self._hold,
+            sources=self.sources,
+        )
 
     def gather(self, positions: NDArray[np.int64], views: NDArray[np.int64] | int = 0) -> NDArray[np.float16]:
         """Return float16 (n, \\*shape): entry ``positions[i]`` seen in its view ``views[i]``.
