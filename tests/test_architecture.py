@@ -157,10 +157,10 @@ LONG = {
     "training/ensemble.py::train_ensemble": "of before the rule",
     "training/experiment.py::train_run": "of before the rule",
     "training/features/extraction.py::extract": "of before the rule",
+    "training/features/store.py": "of before the rule",
     "training/loop/fit.py::fit": "of before the rule",
     "training/loop/pipeline.py::training_batches": "of before the rule",
     "training/partition.py": "of before the rule",
-    "training/prepare.py::prepare": "of before the rule",
     "training/start.py::train": "of before the rule",
 }
 
