@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dermafuse.api.reporting import reporter
 from dermafuse.api.run import Model, model_path
 from dermafuse.progress import Reporter
 
-if TYPE_CHECKING:
-    from dermafuse.exporters.openvino import Format
-
 
 def export(
     run: Model,
-    format: Format,
+    format: str,
     to: str | Path,
     *,
     int8: bool = False,

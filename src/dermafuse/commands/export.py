@@ -9,6 +9,7 @@ from typing import Any
 
 from dermafuse.commands.parsing import add_data, add_output
 from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.exporters.formats import FORMATS
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         ),
     )
     verb.add_argument("run", metavar="RUN", type=Path, help="a RUN folder; for onnx and openvino, any bundle")
-    verb.add_argument("--format", metavar="onnx|openvino|keras|bundle", required=True, help="bundle: with --int8")
+    verb.add_argument("--format", metavar="|".join(FORMATS), required=True, help="bundle: with --int8")
     add_output(verb, "--to", metavar="DIR", required=True, help="the folder to make")
     verb.add_argument(
         "--int8",

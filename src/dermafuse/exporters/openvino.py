@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import openvino as ov
 import openvino.opset13 as op
@@ -27,9 +27,6 @@ PROBABILITIES: Final = "probabilities"
 
 #: The file that describes an exported model.
 DESCRIPTION: Final = "export.json"
-
-Format = Literal["onnx", "openvino", "keras", "bundle"]
-FORMATS: Final[tuple[Format, ...]] = ("onnx", "openvino", "keras", "bundle")
 
 
 def probability_network(bundle: Bundle) -> ov.Model:
@@ -75,7 +72,7 @@ def probability_network(bundle: Bundle) -> ov.Model:
     return ov.Model([op.result(mean)], entries, "dermafuse")
 
 
-def describe(bundle: Bundle, kind: Format, **more: Any) -> dict[str, Any]:
+def describe(bundle: Bundle, kind: str, **more: Any) -> dict[str, Any]:
     """Return what ``export.json`` and the file itself say: plain JSON, enough to use the model without dermafuse.
 
     Args:

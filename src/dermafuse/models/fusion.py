@@ -1,14 +1,19 @@
-"""Ways to join the image branch and the metadata branch, by name, each with its source."""
+"""Ways to join the image branch and the metadata branch, by name, each with its source.
+
+One more is one more function here and its line in `FUSIONS`. Keras is imported where a network is built: settings
+read the names before anything heavy is loaded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-
-import keras
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from dermafuse.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    import keras
 
 #: Width of queries, keys and values of the cross-attention, in all.
 _ATTENTION_WIDTH: Final = 64
@@ -31,11 +36,13 @@ class Branches:
     feature_map: keras.KerasTensor | None = None
 
 
-Fusion = Callable[[Branches], keras.KerasTensor]
+Fusion: TypeAlias = "Callable[[Branches], keras.KerasTensor]"
 
 
 def concat(branches: Branches) -> keras.KerasTensor:
     """Late fusion by concatenation, the mission's: (batch, c) and (batch, m) -> (batch, c + m)."""
+    import keras
+
     joined: keras.KerasTensor = keras.layers.Concatenate(name="fusion_concat")([branches.image, branches.meta])
     return joined
 
@@ -46,6 +53,8 @@ def film(branches: Branches) -> keras.KerasTensor:
     Perez et al. 2018, "FiLM: Visual reasoning with a general conditioning layer". Both layers start at zero, so
     training starts from the image alone.
     """
+    import keras
+
     channels = branches.image.shape[-1]
     scale = keras.layers.Dense(channels, kernel_initializer="zeros", name="fusion_scale")(branches.meta)
     shift = keras.layers.Dense(channels, kernel_initializer="zeros", name="fusion_shift")(branches.meta)
@@ -60,6 +69,8 @@ def gated(branches: Branches) -> keras.KerasTensor:
     The gate of squeeze-and-excitation (Hu et al. 2018, "Squeeze-and-Excitation Networks"), computed from the other
     modality as in Joze et al. 2020, "MMTM".
     """
+    import keras
+
     channels = branches.image.shape[-1]
     gate = keras.layers.Dense(channels, activation="sigmoid", name="fusion_gate")(branches.meta)
     opened = keras.layers.Multiply(name="fusion_gated")([branches.image, gate])
@@ -74,6 +85,8 @@ def metablock(branches: Branches) -> keras.KerasTensor:
     applied to skin cancer classification"; f and g are dense layers with batch normalisation, as in their code. There
     it stands before the pooling; here behind it, so that it works on stored pooled features too.
     """
+    import keras
+
     channels = branches.image.shape[-1]
     scale = keras.layers.Dense(channels, name="fusion_f")(branches.meta)
     scale = keras.layers.BatchNormalization(name="fusion_f_norm")(scale)
@@ -95,6 +108,8 @@ def cross_attention(branches: Branches) -> keras.KerasTensor:
     Raises:
         ConfigError: there is no feature map.
     """
+    import keras
+
     if branches.feature_map is None:
         raise ConfigError(
             "fusion=cross_attention reads the feature map, and a frozen backbone leaves its pooled features only; "
@@ -112,6 +127,11 @@ def cross_attention(branches: Branches) -> keras.KerasTensor:
     return joined
 
 
+def image_only(branches: Branches) -> keras.KerasTensor:
+    """Use the image branch alone, (batch, c): the baseline that ignores the metadata."""
+    return branches.image
+
+
 def metadata_only(branches: Branches) -> keras.KerasTensor:
     """Use the metadata branch alone, (batch, m): the baseline that ignores the image."""
     return branches.meta
@@ -123,6 +143,7 @@ FUSIONS: Final[dict[str, Fusion]] = {
     "gated": gated,
     "metablock": metablock,
     "cross_attention": cross_attention,
+    "image_only": image_only,
     "metadata_only": metadata_only,
 }
 
@@ -138,9 +159,9 @@ def fuse(
     Raises:
         ConfigError: an unknown name, or one that does not suit what is there.
     """
-    if name not in (*FUSIONS, "image_only"):
+    if name not in FUSIONS:
         raise ConfigError(f"Unknown fusion '{name}'; there are {', '.join(FUSIONS)}.{nearest(name, FUSIONS)}")
-    if name == "image_only" or (meta is None and name != "metadata_only"):
+    if meta is None and name != "metadata_only":
         return image
     if meta is None:
         raise ConfigError("fusion=metadata_only needs metadata, and this data set has none; use fusion=image_only.")

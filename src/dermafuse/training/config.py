@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,8 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dermafuse.data.random_views import VIEW_CHANGES, ViewChange
 from dermafuse.errors import ConfigError, nearest
 from dermafuse.files import read_regular
+from dermafuse.models.fusion import FUSIONS
 from dermafuse.models.specs import describe_stages, spec
 from dermafuse.training.recipes import DEFAULT_RECIPE, RECIPES
+
+if TYPE_CHECKING:
+    FusionName: TypeAlias = str
+else:
+    FusionName = Literal[tuple(FUSIONS)]
 
 #: ``[settings]`` written as these texts mean "not set" (TOML has no null).
 _NONE = ("none", "")
@@ -52,9 +58,7 @@ class TrainConfig(BaseModel):
     )
     image_dropout: float = Field(0.3, ge=0, lt=1, description="dropout after the image branch")
     meta_units: tuple[int, ...] = Field((32, 16), description="sizes of the dense layers of the metadata branch")
-    fusion: Literal["concat", "film", "gated", "metablock", "cross_attention", "image_only", "metadata_only"] = Field(
-        "concat", description="how image and metadata are joined"
-    )
+    fusion: FusionName = Field("concat", description="how image and metadata are joined")
     fusion_dropout: float = Field(0.4, ge=0, lt=1, description="dropout after the two are joined")
     fusion_units: int = Field(64, ge=1, description="size of the dense layer after the two are joined")
     missing_indicators: bool = Field(False, description="tell the network which metadata are missing")
