@@ -25,9 +25,13 @@ def write_label_set(name: str, folder: Path, *, lesions: int, seed: int) -> Path
         return folder
     table = pd.read_csv(folder / "HAM10000_metadata.csv")
     description = {
-        "table": "table.csv", "image": "image_id", "lesion": "lesion_id", "label": "class",
-        "numeric": ["age"], "categorical": ["sex", "localization"],
-    }  # fmt: skip
+        "table": "table.csv",
+        "image": "image_id",
+        "lesion": "lesion_id",
+        "label": "class",
+        "numeric": ["age"],
+        "categorical": ["sex", "localization"],
+    }
     if name == "benign_malignant":
         table["class"] = table["dx"].isin(MALIGNANT).map({True: "malignant", False: "benign"})
         description |= {"classes": ["benign", "malignant"], "malignant": ["malignant"], "critical": "malignant"}
