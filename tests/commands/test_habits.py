@@ -40,6 +40,7 @@ DATA = {
     "train": ["--out", "o"],
     "evaluate": ["R", "--out", "o"],
     "check": [],
+    "extract": [],
     "init": [],
     "report": ["R"],
     "export": ["R", "--format", "onnx", "--to", "o"],

@@ -87,16 +87,16 @@ def _check_arguments(arguments: argparse.Namespace, images: list[Path], metadata
         raise ConfigError("Name images to predict, or one table with --csv, or a data set with --data (one of them).")
     if arguments.data is not None:
         _check_data(arguments, metadata)
-    if arguments.csv is not None and not arguments.csv.exists():
-        raise ConfigError(f"The table {arguments.csv} does not exist; check the path.{nearest_path(arguments.csv)}")
-    if arguments.csv is not None and arguments.out is None:
-        raise ConfigError("Add --out FILE (.csv, .jsonl or .parquet) for the predictions of --csv.")
     if arguments.csv is not None and metadata:
         name = next(iter(metadata))
         raise ConfigError(
             f"'{name}' is given for all rows of {arguments.csv.name}; have it in a column of the table, and name that "
             f"with --column {name}=COLUMN."
         )
+    if arguments.csv is not None and not arguments.csv.exists():
+        raise ConfigError(f"The table {arguments.csv} does not exist; check the path.{nearest_path(arguments.csv)}")
+    if arguments.csv is not None and arguments.out is None:
+        raise ConfigError("Add --out FILE (.csv, .jsonl or .parquet) for the predictions of --csv.")
     spread = next((name for name in ("shard", "cluster", "jobs") if getattr(arguments, name) is not None), None)
     if arguments.csv is None and spread:
         raise ConfigError(f"--{spread} divides a table; name one with --csv.")
