@@ -22,12 +22,12 @@ import dermafuse
 from dermafuse.data.random_views import VIEW_CHANGES
 from dermafuse.data.readers.read import read_dataset
 from dermafuse.data.splits import make_folds
-from dermafuse.diagnoses import CODES
 from dermafuse.evaluation.intervals import paired_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.evaluation.predictions import Scored
 from dermafuse.evaluation.robustness import queries
+from dermafuse.labels import HAM10000
 from dermafuse.training.config import resolve
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
@@ -147,7 +147,7 @@ def train(arguments: argparse.Namespace, name: str, settings: tuple[str, ...]) -
 
 def validation_rows(run: Path) -> Scored:
     """Return the validation predictions of a RUN."""
-    return read_rows(run / "predictions.csv", CODES)["validation"]
+    return read_rows(run / "predictions.csv", HAM10000.codes)["validation"]
 
 
 def used(name: str, base: Path, data: str) -> Scored:
@@ -163,7 +163,7 @@ def used(name: str, base: Path, data: str) -> Scored:
     return replace(
         rows,
         probabilities=np.array([list(answer.probabilities.values()) for answer in answers]),
-        predicted=np.array([CODES.index(answer.label) for answer in answers]),
+        predicted=np.array([HAM10000.codes.index(answer.label) for answer in answers]),
     )
 
 

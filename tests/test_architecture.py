@@ -2,12 +2,15 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from dermafuse.labels import HAM10000
 
 SOURCE = Path(__file__).parents[1] / "src" / "dermafuse"
 
@@ -182,6 +185,26 @@ def test_no_file_function_or_parameter_list_is_longer_than_a_reader_can_hold() -
     long = {name: size for name, size in sizes.items() if size[0] > (60 if "::" in name else 300) or size[1] > 7}
     assert not {name: size for name, size in long.items() if name not in LONG}, "(lines, parameters): split them"
     assert not LONG.keys() - sizes.keys(), "no longer there: take them out of LONG"
+
+
+#: Modules beside labels.py that may name a class of HAM10000, and why.
+NAMING = {
+    "api/data.py": "a docstring's example, which runs on data with these classes",
+    "api/estimator.py": "likewise",
+    "api/run.py": "likewise",
+    "runtime/predictor.py": "likewise",
+    "data/readers/layout_isic.py": "the columns of the published files",
+    "data/readers/croissant_terms.py": "the title of a publication",
+}
+
+
+def test_no_module_but_labels_names_a_class() -> None:
+    names = [*HAM10000.names.values(), *(code for code in HAM10000.codes if code != "df"), "[\"']df[\"']"]
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", re.IGNORECASE)
+    paths = {path.relative_to(SOURCE).as_posix(): path for path in SOURCE.glob("**/*.py")}
+    found = {name: pattern.findall(path.read_text(encoding="utf-8")) for name, path in paths.items()}
+    found = {name: words for name, words in found.items() if words and name != "labels.py"}
+    assert found.keys() == NAMING.keys(), {name: words for name, words in found.items() if name not in NAMING}
 
 
 def test_formatting_is_left_to_ruff() -> None:

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dermafuse import diagnoses
 from dermafuse.api.evaluate import evaluate_bundle
 from dermafuse.cli import main
 from dermafuse.data.readers.read import read_dataset
@@ -74,9 +73,9 @@ def enriched_metrics(labels: LabelSet) -> tuple[dict, dict]:
 def test_a_part_of_ham10000s_codes_knows_its_malignant_and_critical_ones() -> None:
     five = LabelSet.of(("bcc", "bkl", "mel", "nv", "vasc"))
     assert (five.malignant, five.critical) == ({"bcc", "mel"}, "mel")
-    assert LabelSet.of(diagnoses.CODES) == HAM10000
+    assert LabelSet.of(HAM10000.codes) == HAM10000
     # A class of one's own: nobody said what it is, so nothing is taken for known, benign least of all.
-    nine = LabelSet.of((*diagnoses.CODES, "scc", "wart"))
+    nine = LabelSet.of((*HAM10000.codes, "scc", "wart"))
     assert (nine.malignant, nine.critical) == (frozenset(), None)
     assert nine.names["mel"] == "melanoma"
 
@@ -164,7 +163,7 @@ def test_one_malignant_class_that_is_the_critical_one_is_asked_about_once() -> N
 
 
 def test_more_classes_than_ham10000s_do_not_count_the_new_ones_as_benign() -> None:
-    labels = LabelSet.of((*diagnoses.CODES, "scc"))
+    labels = LabelSet.of((*HAM10000.codes, "scc"))
     metrics, _ = enriched_metrics(labels)
     assert metrics["validation"]["malignant"] is None
 

@@ -28,9 +28,9 @@ from dermafuse.commands import (
     train,
 )
 from dermafuse.commands.parsing import VerbParser
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.endings import Terminated, drop_stdout, outside_fault, signals_as_interrupts
 from dermafuse.errors import DermafuseError
+from dermafuse.labels import DISCLAIMER
 from dermafuse.printable import plain, usable_streams
 
 VERBS = (

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError, nearest
 from dermafuse.printable import plain
 
@@ -82,18 +81,19 @@ class LabelSet:
         Raises:
             DataError: see `LabelSet`.
         """
-        known = set(codes) <= set(diagnoses.CODES)
+        known = set(codes) <= set(HAM10000.codes)
         if malignant is None:
-            malignant = diagnoses.MALIGNANT & set(codes) if known else ()
-        if critical is None and known and diagnoses.CRITICAL in codes:
-            critical = diagnoses.CRITICAL
-        called = {code: diagnoses.NAMES.get(code, code) for code in codes} | dict(names or {})
+            malignant = HAM10000.malignant & set(codes) if known else ()
+        if critical is None and known and HAM10000.critical in codes:
+            critical = HAM10000.critical
+        called = {code: HAM10000.names.get(code, code) for code in codes} | dict(names or {})
         return cls(tuple(codes), called, frozenset(malignant), critical)
 
     @property
     def critical_key(self) -> str:
         """How metrics of the critical class begin: ``melanoma`` where it is that, else ``critical``."""
-        return _MELANOMA if self.critical_name == _MELANOMA else "critical"
+        known = HAM10000.critical_name
+        return known if self.critical_name == known else "critical"
 
     @property
     def critical_name(self) -> str:
@@ -130,10 +130,34 @@ class LabelSet:
             raise DataError(f"The labels are not what dermafuse writes ({error!r}); repeat the run.") from error
 
 
-_MELANOMA: Final = diagnoses.NAMES[diagnoses.CRITICAL]
+#: The seven diagnoses of HAM10000: ``sorted(dx.unique())`` is the order of every probability column. akiec is
+#: pre-malignant to in-situ carcinoma, and counted as malignant.
+HAM10000: Final = LabelSet(
+    codes=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
+    names={
+        "akiec": "actinic keratosis / intraepithelial carcinoma",
+        "bcc": "basal cell carcinoma",
+        "bkl": "benign keratosis",
+        "df": "dermatofibroma",
+        "mel": "melanoma",
+        "nv": "melanocytic nevus",
+        "vasc": "vascular lesion",
+    },
+    malignant=frozenset({"akiec", "bcc", "mel"}),
+    critical="mel",
+)
 
-#: The seven diagnoses of HAM10000.
-HAM10000: Final = LabelSet(diagnoses.CODES, diagnoses.NAMES, diagnoses.MALIGNANT, diagnoses.CRITICAL)
+#: One-hot column names of ISIC 2018 Task 3 and ISIC 2019 -> HAM10000 codes. SCC joins akiec (both are
+#: keratinocyte carcinoma or its precursor); AK is the ISIC 2019 name of akiec; UNK has no counterpart.
+ISIC_CODES: Final[dict[str, str | None]] = {
+    **{code.upper(): code for code in HAM10000.codes},
+    "AK": "akiec",
+    "SCC": "akiec",
+    "UNK": None,
+}
+
+#: Said wherever a class is said.
+DISCLAIMER: Final = "Research use only: not a medical device, not for diagnosis."
 
 #: What evaluation takes: a label set, or codes alone (their roles are then known where they are HAM10000's).
 Classes: TypeAlias = LabelSet | Sequence[str]

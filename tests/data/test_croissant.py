@@ -13,7 +13,7 @@ import pytest
 
 from dermafuse.data.readers.croissant import Publication, croissant, records_csv, write_croissant
 from dermafuse.data.readers.read import read_dataset
-from dermafuse.diagnoses import CODES
+from dermafuse.labels import HAM10000
 
 
 def test_following_the_description_leads_to_the_table_and_every_image(synthetic: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_generated_data_say_so_and_claim_no_publication(synthetic: Path) -> None
 
 def test_classes_are_an_enumeration_in_the_order_of_the_outputs(synthetic: Path) -> None:
     classes = next(part for part in croissant(read_dataset(synthetic))["recordSet"] if part["name"] == "classes")
-    assert [row["classes/code"] for row in classes["data"]] == list(CODES)
+    assert [row["classes/code"] for row in classes["data"]] == list(HAM10000.codes)
     assert classes["dataType"] == "sc:Enumeration"
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from dermafuse.data.readers.read import read_dataset, scan_images
 from dermafuse.data.records import COLUMNS
 from dermafuse.data.tables import read_table
-from dermafuse.diagnoses import CODES
 from dermafuse.errors import DataError
+from dermafuse.labels import HAM10000
 
 HEADER = "lesion_id,image_id,dx,dx_type,age,sex,localization"
 ROWS = [
@@ -46,7 +46,7 @@ def kaggle(root: Path, rows: list[str] = ROWS, header: str = HEADER) -> Path:
 def test_the_kaggle_folder_becomes_one_typed_row_an_image(tmp_path: Path) -> None:
     records = read_dataset(kaggle(tmp_path))
     table = records.table
-    assert (records.layout, records.classes, records.has_lesions) == ("kaggle", CODES, True)
+    assert (records.layout, records.classes, records.has_lesions) == ("kaggle", HAM10000.codes, True)
     assert (records.numeric, records.categorical) == (("age",), ("sex", "localization"))
     assert list(table.columns) == list(COLUMNS)
     assert list(table["image_id"]) == ["ISIC_1", "ISIC_2", "ISIC_3", "ISIC_4"]

@@ -11,8 +11,8 @@ import pytest
 
 from dermafuse.data.readers.description import TableDescription
 from dermafuse.data.readers.read import read_dataset
-from dermafuse.diagnoses import CODES
 from dermafuse.errors import ConfigError, DataError
+from dermafuse.labels import HAM10000
 
 PAD_CSV = """patient_id,lesion_id,age,gender,region,diagnostic,itch,diameter_1,img_id,biopsed
 PAT_1,11,55,FEMALE,ARM,NEV,True,6.5,PAT_1_11_1.png,False
@@ -52,7 +52,7 @@ def clinic(root: Path, toml: str = PAD_TOML, table: str = PAD_CSV) -> Path:
 def test_a_clinics_table_is_read_with_its_own_columns_mapped(tmp_path: Path) -> None:
     records = read_dataset(clinic(tmp_path))
     table = records.table
-    assert (records.layout, records.classes, records.root) == ("csv", CODES, tmp_path / "dermafuse.toml")
+    assert (records.layout, records.classes, records.root) == ("csv", HAM10000.codes, tmp_path / "dermafuse.toml")
     assert (records.numeric, records.categorical) == (("age", "diameter"), ("sex", "localization", "itch"))
     assert list(table["image_id"]) == ["PAT_1_11_1", "PAT_1_11_2", "PAT_2_12_3", "PAT_3_13_4"]
     assert list(table["lesion_id"]) == ["11", "11", "12", "13"]

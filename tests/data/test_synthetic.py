@@ -16,8 +16,8 @@ from dermafuse.data.records import SYNTHETIC_MARKER
 from dermafuse.data.synthetic import dataset as synthetic
 from dermafuse.data.synthetic.dataset import HEADER, MARKER, MASKS, SIDES, lesion_counts, write_synthetic
 from dermafuse.data.synthetic.lesions import LOOKS
-from dermafuse.diagnoses import CODES
 from dermafuse.errors import ConfigError, OutputError
+from dermafuse.labels import HAM10000
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_classes_lesions_and_metadata_are_like_ham10000(folder: Path) -> None:
 def test_lesions_add_up_and_no_class_is_left_out(lesions: int) -> None:
     counts = lesion_counts(lesions)
     assert sum(counts.values()) == lesions
-    assert tuple(counts) == CODES == tuple(LOOKS)
+    assert tuple(counts) == HAM10000.codes == tuple(LOOKS)
     assert min(counts.values()) >= min(8, lesions // 7)
     if lesions == 7470:
         assert 0.68 < counts["nv"] / lesions < 0.74
@@ -131,10 +131,10 @@ def test_the_classes_can_be_told_apart_but_not_easily(folder: Path) -> None:
     points = np.array(features)
     points = (points - points.mean(0)) / points.std(0)
     label, lesion = table["dx"].to_numpy(str), table["lesion_id"].to_numpy(str)
-    right = {dx: [] for dx in CODES}
+    right = {dx: [] for dx in HAM10000.codes}
     for point, own, group in zip(points, label, lesion, strict=True):
-        means = [points[(label == dx) & (lesion != group)].mean(0) for dx in CODES]
-        right[own].append(CODES[int(np.argmin([np.linalg.norm(point - mean) for mean in means]))] == own)
+        means = [points[(label == dx) & (lesion != group)].mean(0) for dx in HAM10000.codes]
+        right[own].append(HAM10000.codes[int(np.argmin([np.linalg.norm(point - mean) for mean in means]))] == own)
     balanced = np.mean([np.mean(hits) for hits in right.values()])
     assert 2 / 7 < balanced < 0.85
 

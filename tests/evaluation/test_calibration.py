@@ -12,7 +12,6 @@ from scipy import special, stats
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError
 from dermafuse.evaluation.calibration import (
     calibration_report,
@@ -23,9 +22,10 @@ from dermafuse.evaluation.calibration import (
     wilson_interval,
 )
 from dermafuse.evaluation.metrics import evaluate_predictions
+from dermafuse.labels import HAM10000
 from dermafuse.runtime.decision import temperature
 
-CLASSES = diagnoses.CODES
+CLASSES = HAM10000.codes
 
 
 def draw(n: int, true_temperature: float, seed: int = 0):

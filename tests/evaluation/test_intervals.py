@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError
 from dermafuse.evaluation import resampling
 from dermafuse.evaluation.intervals import cluster_bootstrap, paired_bootstrap
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.resampling import interval, resampled_weights
+from dermafuse.labels import HAM10000
 
-CLASSES = diagnoses.CODES
+CLASSES = HAM10000.codes
 
 
 def ham_like(n: int, seed: int = 0, skill: float = 1.5):

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError
 from dermafuse.evaluation.metrics import evaluate_predictions
 from dermafuse.evaluation.predictions import check_predictions
 from dermafuse.evaluation.weighted import WeightedMetrics, proportion_bases
+from dermafuse.labels import HAM10000
 
-CLASSES = diagnoses.CODES
+CLASSES = HAM10000.codes
 
 
 def make(seed: int, n: int, k: int, levels: int | None, *, all_present: bool = False):
@@ -105,7 +105,7 @@ def test_brier_agrees_with_scikit_learn_in_its_unscaled_form():
 def test_malignant_block_agrees_with_scikit_learn(case):
     true, p = case
     k = p.shape[1]
-    bad = np.array([code in diagnoses.MALIGNANT for code in names(k)])
+    bad = np.array([code in HAM10000.malignant for code in names(k)])
     rows = check_predictions(true, p, names(k))
     truth, score = rows.is_malignant, rows.malignant_score
     assert np.array_equal(truth, bad[true])

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_score, recall_score
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError
 from dermafuse.evaluation.operating_points import (
     apply_threshold,
@@ -19,8 +18,9 @@ from dermafuse.evaluation.operating_points import (
     threshold_at_sensitivity,
     threshold_at_specificity,
 )
+from dermafuse.labels import HAM10000
 
-CLASSES = diagnoses.CODES
+CLASSES = HAM10000.codes
 
 
 def binary(seed: int, n: int, levels: int):

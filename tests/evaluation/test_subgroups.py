@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
-from dermafuse import diagnoses
 from dermafuse.errors import DataError
 from dermafuse.evaluation.calibration import expected_calibration_error
 from dermafuse.evaluation.subgroups import MINIMUM_CLASS, age_bands, in_order, subgroup_report
+from dermafuse.labels import HAM10000
 
-CLASSES = diagnoses.CODES
+CLASSES = HAM10000.codes
 MEL = CLASSES.index("mel")
 
 
@@ -32,9 +32,9 @@ def test_a_cell_holds_the_metrics_of_its_rows_and_their_gap_to_the_rest():
     true, p = rows(900)
     cell = subgroup_report(true, p, None, CLASSES, {"sex": sex}, replicates=100)["sex"]["male"]
     inside, predicted = sex == "male", p.argmax(axis=1)
-    malignant = np.isin(true, [CLASSES.index(code) for code in diagnoses.MALIGNANT])
-    score = p[:, [code in diagnoses.MALIGNANT for code in CLASSES]].sum(axis=1)
-    called = np.isin(predicted, [CLASSES.index(code) for code in diagnoses.MALIGNANT])
+    malignant = np.isin(true, [CLASSES.index(code) for code in HAM10000.malignant])
+    score = p[:, [code in HAM10000.malignant for code in CLASSES]].sum(axis=1)
+    called = np.isin(predicted, [CLASSES.index(code) for code in HAM10000.malignant])
 
     def measured(part):
         return {

@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from PIL import Image
 from sklearn.metrics import auc, average_precision_score, roc_auc_score, roc_curve
 
-from dermafuse.diagnoses import CODES
 from dermafuse.evaluation.calibration import calibration_report
 from dermafuse.evaluation.metric_table import metric_at
 from dermafuse.evaluation.metrics import evaluate_predictions
@@ -59,7 +58,7 @@ def test_the_roc_table_gives_scikit_learns_auroc_for_every_class() -> None:
     rows = some_rows()
     drawn = roc(rows, block_of(rows))
     assert drawn is not None
-    for position, code in enumerate(CODES):
+    for position, code in enumerate(HAM10000.codes):
         part = drawn.table[drawn.table["label"] == code]
         expected = roc_auc_score(rows.true == position, rows.probabilities[:, position])
         assert auc(part["one_minus_specificity"], part["sensitivity"]) == pytest.approx(expected, abs=1e-12)
@@ -100,7 +99,7 @@ def test_rates_agree_with_scikit_learn_also_with_ties(rows: list[tuple[int, bool
 def test_the_confusion_drawing_shows_every_count_where_it_belongs() -> None:
     rows = some_rows()
     block = block_of(rows)
-    figure = confusion(block, CODES, "validation")
+    figure = confusion(block, HAM10000.codes, "validation")
     labels = {
         part.attrib["data-metric"]: part.text
         for part in ElementTree.fromstring(figure.svg()).iter()
@@ -133,7 +132,9 @@ def test_the_forest_marks_withheld_cells_and_keeps_their_numbers_out() -> None:
     rows = some_rows()
     sex = np.where(np.arange(len(rows)) < 9, "rare", "common")
     block = block_of(rows)
-    block["subgroups"] = subgroup_report(rows.true, rows.probabilities, None, CODES, {"sex": sex}, replicates=60)
+    block["subgroups"] = subgroup_report(
+        rows.true, rows.probabilities, None, HAM10000.codes, {"sex": sex}, replicates=60
+    )
     drawn = forest(block, metric_at(("accuracy",)))
     assert drawn is not None
     texts = texts_of(drawn)
@@ -166,7 +167,7 @@ def test_the_forest_draws_ages_in_order_and_leaves_out_columns_without_a_number(
 
 def test_precision_recall_curves_of_rare_classes_have_a_band() -> None:
     rows = some_rows()
-    few = np.flatnonzero(rows.true == CODES.index("df"))[29:]
+    few = np.flatnonzero(rows.true == HAM10000.codes.index("df"))[29:]
     rows = rows.take(np.setdiff1d(np.arange(len(rows)), few))
     block = block_of(rows)
     drawn = precision_recall(rows, block)
@@ -197,12 +198,12 @@ def test_operating_points_lie_on_the_drawn_curve() -> None:
     rows, other = some_rows(), some_rows(np.random.default_rng(8).integers(0, 7, 200), seed=9)
     block = block_of(rows)
     block["operating_points"] = operating_points(
-        other.true, other.probabilities, rows.true, rows.probabilities, None, CODES, replicates=60
+        other.true, other.probabilities, rows.true, rows.probabilities, None, HAM10000.codes, replicates=60
     )
     drawn = malignant_points(rows, block)
     assert drawn is not None
     table = drawn.table
-    bad = np.isin(np.array(CODES)[rows.true], ["akiec", "bcc", "mel"])
+    bad = np.isin(np.array(HAM10000.codes)[rows.true], ["akiec", "bcc", "mel"])
     score = rows.probabilities[:, [0, 1, 4]].sum(axis=1)
     points = table[(table["kind"] != "curve") & (table["target"] == "malignant")]
     assert len(points) == 3

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dermafuse.data.readers.read import read_dataset
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.evaluation.derived_metrics import class_codes, enriched
 from dermafuse.evaluation.prediction_rows import read_rows
+from dermafuse.labels import DISCLAIMER
 from dermafuse.report.model_card import model_card
 from dermafuse.runs import read_metrics
 from tiny_run import tiny_run

@@ -10,11 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dermafuse
-from dermafuse import diagnoses
 from dermafuse.data.images import PREPROCESSING_VERSION
 from dermafuse.errors import BundleError, OutputError
 from dermafuse.files import sha256, write_json
-from dermafuse.labels import LabelSet
+from dermafuse.labels import HAM10000, LabelSet
 from dermafuse.runtime.bundle.files import MANIFEST
 from dermafuse.runtime.bundle.folder import OutOfDistribution, PredictionSets, read_bundle, write_bundle
 from tiny_bundle import CHANNELS, tiny_bundle, tiny_content, tiny_image, tiny_network
@@ -65,9 +64,9 @@ def test_what_was_written_is_read_back(tmp_path):
     )
     write_bundle(tmp_path / "m", content)
     found = read_bundle(tmp_path / "m")
-    assert found.classes == diagnoses.CODES
-    assert found.names == diagnoses.NAMES
-    assert found.malignant == diagnoses.MALIGNANT
+    assert found.classes == HAM10000.codes
+    assert found.names == HAM10000.names
+    assert found.malignant == HAM10000.malignant
     assert (found.temperature, found.offsets) == (1.3, (0.1,) * 7)
     assert (found.prediction_set, found.ood) == (content.prediction_set, content.ood)
     assert found.encoder == content.encoder

@@ -15,10 +15,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 import dermafuse
-from dermafuse import diagnoses
 from dermafuse.data.images import load_image
 from dermafuse.errors import BundleError, ConfigError, DataError
-from dermafuse.labels import LabelSet
+from dermafuse.labels import DISCLAIMER, HAM10000, LabelSet
 from dermafuse.runtime.bundle.folder import OutOfDistribution, write_bundle
 from dermafuse.runtime.decision import temperature
 from dermafuse.runtime.explain.attribution import grad_cam, shapley
@@ -131,7 +130,7 @@ def test_grad_cam_from_the_bundle_alone_equals_the_gradient_tape(tmp_path, half)
     write_bundle(tmp_path / "m", tiny_content(models=(network,)), half_weights=half)
     explainer = Explainer(dermafuse.load(tmp_path / "m"))
     image, meta = load_image(tiny_image(), SIZE), encoder.transform_one({"age": 50, "sex": "male"})
-    for target, code in enumerate(diagnoses.CODES):
+    for target, code in enumerate(HAM10000.codes):
         found = explainer.explain(tiny_image(), target=code, age=50, sex="male")
         logits, _, _, cam = tape_grad_cam(whole, image, meta, target)
         tolerance = 1e-2 if half else 1e-3
@@ -375,7 +374,7 @@ def test_what_if_curves_are_predictions_with_one_value_changed(predictor, explai
     assert curves["localization"].values == ("abdomen", "back", "face", "trunk")
     at = curves["localization"].values.index("face")
     expected = predictor.predict(tiny_image(), age=50, sex="male", localization="face")
-    for code in diagnoses.CODES:
+    for code in HAM10000.codes:
         assert curves["localization"].probabilities[code][at] == pytest.approx(expected.probabilities[code], abs=1e-5)
     here = curves["age"].values.index(50.0)
     assert curves["age"].probabilities["mel"][here] == pytest.approx(found.prediction.probabilities["mel"])
@@ -396,7 +395,7 @@ def test_the_target_defaults_to_the_label_and_unknown_ones_are_refused(explainer
 def test_an_explanation_is_plain_json(explainer):
     found = explainer.explain(tiny_image(), age=50)
     again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert again["disclaimer"] == diagnoses.DISCLAIMER
+    assert again["disclaimer"] == DISCLAIMER
     assert np.shape(again["cam"]) == (4, 4)
     assert np.max(again["heatmap"]) == 1.0
     assert again["attributions"]["mel"].keys() == {"image", "age", "sex", "localization"}
@@ -444,13 +443,13 @@ def test_the_picture_is_written_whatever_the_shape(explainer, tmp_path, shape):
 
 
 def test_the_picture_copes_with_long_names_flags_notes_and_a_cold_heatmap(tmp_path):
-    names = dict.fromkeys(diagnoses.CODES, "a diagnosis with a name that is much too long for any title " * 3)
+    names = dict.fromkeys(HAM10000.codes, "a diagnosis with a name that is much too long for any title " * 3)
     rule = OutOfDistribution(method="energy", threshold=-1e9)
     model = dermafuse.load(
         tiny_bundle(
             tmp_path / "m",
             head={},
-            labels=LabelSet.of(diagnoses.CODES, names={c: n[:190] for c, n in names.items()}),
+            labels=LabelSet.of(HAM10000.codes, names={c: n[:190] for c, n in names.items()}),
             ood=rule,
         )
     )

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import dermafuse
-from dermafuse import diagnoses
 from dermafuse.errors import ConfigError, DataError, DermafuseError, OutputError
+from dermafuse.labels import HAM10000
 from dermafuse.runtime.batch.predict_table import predict_table
 from dermafuse.runtime.batch.table_rows import TableReader, count_rows
 from tiny_bundle import tiny_bundle, tiny_image
@@ -65,7 +65,7 @@ def test_every_row_comes_out_in_order_with_the_answer_of_predict(predictor, imag
         assert row["missing"] == row["error"] == ""
         assert row["prediction_set"] == "|".join(found.prediction_set)
         assert row["out_of_distribution"] == str(found.out_of_distribution).lower()
-        for code in diagnoses.CODES:
+        for code in HAM10000.codes:
             assert float(row[f"p_{code}"]) == pytest.approx(found.probabilities[code], abs=1e-7)
         assert float(row["malignant"]) == pytest.approx(found.malignant_probability, abs=1e-7)
     assert (summary.rows, summary.predicted, summary.failed, summary.skipped) == (120, 120, 0, None)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dermafuse
-from dermafuse import diagnoses
 from dermafuse.data.images import dihedral_views, load_image
 from dermafuse.errors import ConfigError, DataError, ImageError
+from dermafuse.labels import HAM10000
 from dermafuse.runtime.bundle.folder import OutOfDistribution, PredictionSets
 from dermafuse.runtime.decision import temperature
 from dermafuse.runtime.decision.out_of_distribution import ood_scores
@@ -47,11 +47,11 @@ def test_probabilities_are_the_networks_own_calibrated(predictor, tmp_path):
     expected = reference(content.models, load_image(tiny_image(), 32), meta)
     found = predictor.predict(tiny_image(), age=50, sex="male", localization="back")
     np.testing.assert_allclose(vector(found), expected, atol=1e-5)
-    assert list(found.probabilities) == list(diagnoses.CODES)
+    assert list(found.probabilities) == list(HAM10000.codes)
     assert math.isclose(sum(found.probabilities.values()), 1.0, abs_tol=1e-9)
     best = max(found.probabilities, key=found.probabilities.__getitem__)
-    assert (found.label, found.name) == (best, diagnoses.NAMES[best])
-    malignant = sum(found.probabilities[code] for code in diagnoses.MALIGNANT)
+    assert (found.label, found.name) == (best, HAM10000.names[best])
+    malignant = sum(found.probabilities[code] for code in HAM10000.malignant)
     assert math.isclose(found.malignant_probability, malignant, abs_tol=1e-9)
 
 
@@ -172,8 +172,8 @@ def test_one_predictor_serves_many_threads(predictor):
 
 def test_the_decision_rule_moves_the_label_but_not_the_probabilities(tmp_path, predictor):
     plain = predictor.predict(tiny_image())
-    other = next(code for code in diagnoses.CODES if code != plain.label)
-    offsets = tuple(50.0 if code == other else 0.0 for code in diagnoses.CODES)
+    other = next(code for code in HAM10000.codes if code != plain.label)
+    offsets = tuple(50.0 if code == other else 0.0 for code in HAM10000.codes)
     found = dermafuse.load(tiny_bundle(tmp_path / "m", offsets=offsets), precision="f32").predict(tiny_image())
     assert found.label == other
     np.testing.assert_allclose(vector(found), vector(plain), atol=1e-9)

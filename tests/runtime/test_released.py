@@ -8,7 +8,7 @@ import pytest
 import dermafuse
 from dermafuse.cli import main
 from dermafuse.data.readers.read import read_dataset
-from dermafuse.diagnoses import CODES
+from dermafuse.labels import HAM10000
 from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.runtime.released import released_bundle
 
@@ -18,7 +18,7 @@ def test_it_is_small_and_whole() -> None:
     assert folder.name == "ham10000-lite1"
     assert sum(path.stat().st_size for path in folder.rglob("*")) <= 12_000_000
     bundle = read_bundle(folder)  # verifies every hash
-    assert bundle.classes == CODES
+    assert bundle.classes == HAM10000.codes
     assert bundle.prediction_set is not None
     assert bundle.ood is not None
 
@@ -32,6 +32,6 @@ def test_its_card_says_what_it_was_trained_and_judged_on_and_what_it_is_not_for(
 
 def test_it_is_used_where_no_model_is_named(synthetic: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = str(read_dataset(synthetic).table["path"].iloc[0])
-    assert dermafuse.load().predict(image).label in CODES
+    assert dermafuse.load().predict(image).label in HAM10000.codes
     assert main(["predict", image]) == 0
     assert "not a medical device" in capsys.readouterr().err

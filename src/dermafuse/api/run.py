@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from dermafuse import notebook
 from dermafuse.api.data import Data, path_of
 from dermafuse.api.reporting import reporter
-from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.labels import DISCLAIMER
 from dermafuse.progress import Reporter
 from dermafuse.report.summary import headlines
 from dermafuse.runs import RunFolder, read_metrics

@@ -75,5 +75,5 @@ def share(part: int, whole: int) -> str:
 
 
 def listed(values: Mapping[str, float]) -> str:
-    """Return shares by name as text: ``"mel 69 %, nv 30 %"``."""
+    """Return shares by name as text: ``"malignant 69 %, benign 30 %"``."""
     return ", ".join(f"{name} {value:.0%}".replace("%", " %") for name, value in values.items())

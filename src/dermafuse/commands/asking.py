@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, ImageError
+from dermafuse.labels import DISCLAIMER
 from dermafuse.printable import plain
 
 _OWN_OPTIONS = ("age", "sex", "localization")

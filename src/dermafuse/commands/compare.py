@@ -10,7 +10,7 @@ from typing import Any
 
 from dermafuse.commands import show
 from dermafuse.commands.parsing import add_output
-from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.labels import DISCLAIMER
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:

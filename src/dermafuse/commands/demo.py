@@ -8,7 +8,7 @@ from typing import Any
 
 from dermafuse.commands.parsing import add_output
 from dermafuse.commands.train import show_run
-from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.labels import DISCLAIMER
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
 from dermafuse.commands.parsing import add_output
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError
+from dermafuse.labels import DISCLAIMER, HAM10000
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -26,7 +26,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
                 "dermafuse explain lesion.jpg --age 55 --sex male --localization back --out why.png",
                 "the released model's answer as a picture",
             ),
-            ("dermafuse explain RUN lesion.jpg --target mel --json", "a model of yours, the numbers for one class"),
+            (
+                f"dermafuse explain RUN lesion.jpg --target {HAM10000.critical} --json",
+                "a model of yours, the numbers for one class",
+            ),
         ),
     )
     verb.add_argument("paths", metavar="RUN IMAGE", nargs="+", type=Path, help="a RUN or bundle folder, then the image")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dermafuse.commands.parsing import add_data, add_output
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.exporters.formats import FORMATS
+from dermafuse.labels import DISCLAIMER
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:

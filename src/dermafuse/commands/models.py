@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.labels import DISCLAIMER
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:

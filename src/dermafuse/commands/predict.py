@@ -12,9 +12,9 @@ from typing import Any
 from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
 from dermafuse.commands.parsing import add_output
 from dermafuse.commands.spreading import add_cluster_options, add_shard_option, cluster_of
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, DermafuseError
 from dermafuse.files import nearest_path
+from dermafuse.labels import DISCLAIMER
 from dermafuse.parallel import parse_part
 from dermafuse.printable import csv_line, plain
 

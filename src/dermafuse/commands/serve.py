@@ -13,8 +13,8 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError
+from dermafuse.labels import DISCLAIMER
 
 if TYPE_CHECKING:
     from dermafuse.serving.limits import Access, Limits

@@ -12,8 +12,8 @@ from dermafuse.commands import show
 from dermafuse.commands.parsing import add_data, add_output
 from dermafuse.commands.spreading import add_cluster_options, add_shard_option, cluster_of
 from dermafuse.commands.train_settings import describe_recipes, describe_settings
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError
+from dermafuse.labels import DISCLAIMER
 from dermafuse.models.specs import SPECS, describe_stages
 from dermafuse.parallel import parse_part
 from dermafuse.progress import Reporter

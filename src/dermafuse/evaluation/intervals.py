@@ -45,7 +45,7 @@ def cluster_bootstrap(
 
     Returns:
         The metrics block's shape with ``[low, high]`` for each number: ``{"accuracy": [..], "malignant":
-        {"auroc": [..]}, "per_class": {"mel": {"recall": [..]}}}``. ``None`` where no honest interval exists
+        {"auroc": [..]}, "per_class": {CODE: {"recall": [..]}}}``. ``None`` where no honest interval exists
         (metric undefined, too few lesions of a class, or no variation). A replicate without a class takes the
         macro means over the classes it has. Proportions of 0 or 1 get the exact interval over lesions.
 

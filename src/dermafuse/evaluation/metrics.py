@@ -98,7 +98,7 @@ def labels_of(metrics: Mapping[str, Any]) -> LabelSet:
 
 
 def estimates(rows: Scored) -> dict[tuple[str, ...], float | None]:
-    """Return every scalar metric by its path, e.g. ``("per_class", "mel", "recall")``; None if undefined."""
+    """Return every scalar metric by its path, e.g. ``("per_class", CODE, "recall")``; None if undefined."""
     found = WeightedMetrics(rows).measure(np.ones((len(rows), 1)))
     return {path: number(float(values[0])) for path, values in found.items()}
 

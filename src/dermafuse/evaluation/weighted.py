@@ -21,7 +21,7 @@ from dermafuse.evaluation.calibration import BINS, equal_mass_bins
 from dermafuse.evaluation.confusion import Confusion, mean_defined, ratio
 from dermafuse.evaluation.predictions import BoolArray, FloatArray, Scored
 
-#: ``("per_class", "mel", "recall") -> (r,)``: one value a weighting, NaN where undefined.
+#: ``("per_class", CODE, "recall") -> (r,)``: one value a weighting, NaN where undefined.
 Measures = dict[tuple[str, ...], FloatArray]
 
 #: Specificities at which the malignant-versus-benign sensitivity is read off the ROC curve.

@@ -16,9 +16,9 @@ import openvino as ov
 import openvino.opset13 as op
 
 import dermafuse
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import BundleError
 from dermafuse.files import write_atomic, write_json
+from dermafuse.labels import DISCLAIMER
 from dermafuse.runtime.bundle.folder import Bundle
 from dermafuse.runtime.network import IMAGE_INPUT, LOGITS, META_INPUT
 

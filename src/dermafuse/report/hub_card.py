@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.evaluation.metrics import reported_split
+from dermafuse.labels import DISCLAIMER
 from dermafuse.report.facts import Facts
 
 _TAGS: Final = ("dermafuse", "openvino", "dermoscopy", "skin-lesion", "medical-imaging", "multi-modal", "research-only")

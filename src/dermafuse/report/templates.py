@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.evaluation.metric_table import shown, subgroup_metrics
 from dermafuse.evaluation.subgroups import ordered_cells
+from dermafuse.labels import DISCLAIMER
 from dermafuse.printable import plain
 from dermafuse.report.facts import Facts, format_value, step, trusted
 from dermafuse.report.figures.inks import theme_style, theme_variables

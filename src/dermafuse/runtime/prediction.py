@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy.typing as npt
 
 from dermafuse import notebook
-from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.labels import DISCLAIMER
 from dermafuse.runtime.decision.quality import Quality
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 import dermafuse
-from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.labels import DISCLAIMER
 from dermafuse.serving import metrics as figures
 from dermafuse.serving.desk import Desk
 from dermafuse.serving.friendly import Friendly

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any, Final
 
-from dermafuse.diagnoses import DISCLAIMER
+from dermafuse.labels import DISCLAIMER
 from dermafuse.runtime.released import model_facts, which_model
 from dermafuse.serving.body import Form, parse_form
 from dermafuse.serving.desk import Asked, Description, Reply

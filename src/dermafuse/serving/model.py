@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from dermafuse.data.image_formats import sniff, stored_size
-from dermafuse.diagnoses import DISCLAIMER
 from dermafuse.errors import ConfigError, DermafuseError, ImageError
+from dermafuse.labels import DISCLAIMER
 from dermafuse.runtime.batch.unknown_words import UnknownWords
 from dermafuse.runtime.explain.explainer import Explainer
 from dermafuse.runtime.prediction import ImageSource, Prediction, Query

@@ -13,16 +13,10 @@ from PIL import Image
 
 from dermafuse.data.synthetic.dataset import NOTICE
 from dermafuse.data.synthetic.images import draw
-from dermafuse.data.synthetic.lesions import Noise, make_lesion
+from dermafuse.data.synthetic.lesions import TABLE, Noise, make_lesion
 
 #: What each shows, and the diagnosis whose looks it is generated with.
-SAMPLES: Final = (
-    ("nevus-like", "nv"),
-    ("melanoma-like", "mel"),
-    ("basal-cell-like", "bcc"),
-    ("keratosis-like", "bkl"),
-    ("vascular-like", "vasc"),
-)
+SAMPLES: Final[tuple[tuple[str, str], ...]] = tuple((title, code) for title, code in TABLE["samples"])
 _SIZE: Final = (600, 450)
 _SEED: Final = 17
 

@@ -24,7 +24,7 @@ It lies next to the table (or is any ``.toml``, named on the command line)::
     benign = "benign lesion"
 
     [labels]                          # the table's diagnosis -> class
-    NEV = "nv"
+    "benign nevus" = "benign"
 
     [values.sex]                      # a category of the table -> the category to learn from ("": missing)
     F = "female"
@@ -53,10 +53,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, fi
 from dermafuse.data.records import NEVER_FEATURES
 from dermafuse.data.scan import IMAGE_SUFFIXES
 from dermafuse.data.words import mapping, normal
-from dermafuse.diagnoses import CODES
 from dermafuse.errors import ConfigError, DataError, nearest
 from dermafuse.files import read_regular
-from dermafuse.labels import LabelSet
+from dermafuse.labels import HAM10000, LabelSet
 
 
 def _as_list(value: Any) -> Any:
@@ -129,7 +128,7 @@ class TableDescription(BaseModel):
     fold: str | None = None
     numeric: Columns = {}
     categorical: Columns = {}
-    classes: list[str] = list(CODES)
+    classes: list[str] = list(HAM10000.codes)
     malignant: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     critical: str | None = None
     names: dict[str, str] = {}

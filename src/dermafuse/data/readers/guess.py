@@ -12,7 +12,7 @@ from dermafuse.data.readers.description import label_word
 from dermafuse.data.readers.given_split import PART_WORDS
 from dermafuse.data.readers.proposal import Proposal
 from dermafuse.data.tables import MISSING
-from dermafuse.diagnoses import CODES, ISIC_CODES
+from dermafuse.labels import HAM10000, ISIC_CODES
 
 #: Names of a label column, the likeliest first.
 _LABELS: Final = (
@@ -153,7 +153,9 @@ def _one_hot(columns: Mapping[str, list[str | None]]) -> tuple[list[str], list[s
     marks = {"0", "1", "0.0", "1.0", None}
     binary = [name for name, cells in columns.items() if set(cells) <= marks]
     named = [
-        name for name in binary if name.upper() in ISIC_CODES or name.lower() in CODES or name.lower() in _NO_CLASS
+        name
+        for name in binary
+        if name.upper() in ISIC_CODES or name.lower() in HAM10000.codes or name.lower() in _NO_CLASS
     ]
     for names in (binary, named):
         if len(names) < 2:
@@ -177,7 +179,7 @@ def _classes(labels: Sequence[str | None], made: Proposal) -> None:
     ignored += [name for name in made.keys["label"] if len(made.keys["label"]) > 1 and name.lower() in _NO_CLASS]
     made.keys["ignore"] = [*([""] if None in labels else []), *dict.fromkeys(spelling.get(w, w) for w in ignored)]
     words = sorted(word for word in spelling if word not in _NO_CLASS)
-    codes = {word: code for word in words if (code := word if word in CODES else ISIC_CODES.get(word.upper()))}
+    codes = {word: code for word in words if (code := word if word in HAM10000.codes else ISIC_CODES.get(word.upper()))}
     if len(codes) == len(words):
         made.keys["classes"] = sorted(set(codes.values()))
         made.keys["labels"] = {spelling[word]: code for word, code in codes.items() if word != code}

@@ -9,7 +9,7 @@ ISIC 2019: ``ISIC_2019_{Training,Test}_Input/``, ``..._GroundTruth.csv`` (one-ho
 ``anatom_site_general``; ``lesion_id`` in the training part).
 
 Any of the parts may be there; ``source`` of a record is its part in lower case (``training``, ...).
-`dermafuse.diagnoses.ISIC_CODES` maps the diagnoses, `SITES` the body sites.
+`dermafuse.labels.ISIC_CODES` maps the diagnoses, `SITES` the body sites.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from dermafuse.data.tables import (
     read_table,
 )
 from dermafuse.data.words import Words, mapped, mapping, normal
-from dermafuse.diagnoses import ISIC_CODES
 from dermafuse.errors import DataError, examples
+from dermafuse.labels import ISIC_CODES
 
 #: ``anatom_site_general`` of ISIC 2019 (and plain ``torso``, ISIC 2020) -> ``localization`` of HAM10000.
 #: A coarse ISIC site goes to the HAM10000 site that contains it (anterior and lateral torso: trunk) or, where
@@ -203,9 +203,9 @@ def _labels(
     tally = Counter(codes.values())
     notes = []
     if tally["SCC"]:
-        notes.append(f"{tally['SCC']:,} image(s) of squamous cell carcinoma (SCC) count as akiec.")
+        notes.append(f"{tally['SCC']:,} image(s) of squamous cell carcinoma (SCC) count as {ISIC_CODES['SCC']}.")
     if tally["AK"]:
-        notes.append(f"{tally['AK']:,} image(s) of actinic keratosis (AK) count as akiec.")
+        notes.append(f"{tally['AK']:,} image(s) of actinic keratosis (AK) count as {ISIC_CODES['AK']}.")
     if tally["UNK"]:
         fate = "are dropped" if labelled else "are kept without a label"
         notes.append(f"{tally['UNK']:,} image(s) of unknown class (UNK) have no counterpart and {fate}.")

@@ -9,15 +9,14 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from dermafuse.data.synthetic.images import draw
-from dermafuse.data.synthetic.lesions import Lesion, Noise, make_lesion
-from dermafuse.diagnoses import CODES
+from dermafuse.data.synthetic.lesions import TABLE, Lesion, Noise, make_lesion
 from dermafuse.errors import ConfigError
 from dermafuse.files import folder_atomic
 
@@ -30,54 +29,8 @@ MIN_LESIONS: Final = 14
 #: Side of a mask, in sides of its image: as with the 200x150 copies of HAM10000 and their 600x450 masks.
 MASK_SCALE: Final = 3
 
-#: Roughly HAM10000: share of the lesions; mean and spread of age; share of men; how it was confirmed.
-_SHARES: Final = {"akiec": 3, "bcc": 5, "bkl": 10, "df": 1, "mel": 8, "nv": 71.5, "vasc": 1.5}
-_AGES: Final = {
-    "akiec": (67, 11),
-    "bcc": (67, 14),
-    "bkl": (64, 14),
-    "df": (53, 14),
-    "mel": (61, 15),
-    "nv": (46, 15),
-    "vasc": (51, 21),
-}
-_MEN: Final = {"akiec": 0.67, "bcc": 0.6, "bkl": 0.57, "df": 0.46, "mel": 0.62, "nv": 0.51, "vasc": 0.5}
-_CONFIRMED: Final[dict[str, dict[str, float]]] = {
-    "akiec": {"histo": 1},
-    "bcc": {"histo": 1},
-    "mel": {"histo": 1},
-    "bkl": {"histo": 7, "consensus": 2.4, "confocal": 0.6},
-    "df": {"histo": 1, "consensus": 1},
-    "nv": {"follow_up": 5.5, "histo": 3.7, "consensus": 0.8},
-    "vasc": {"histo": 1, "consensus": 1},
-}
-_SITES: Final = (
-    "back",
-    "lower extremity",
-    "trunk",
-    "upper extremity",
-    "abdomen",
-    "face",
-    "chest",
-    "foot",
-    "unknown",
-    "neck",
-    "scalp",
-    "hand",
-    "ear",
-    "genital",
-    "acral",
-)
-#: Weight of each site, in the order of `_SITES`.
-_WHERE: Final = {
-    "akiec": (9, 20, 1, 19, 2, 35, 4, 0, 1, 3, 4, 4, 1, 0, 0),
-    "bcc": (36, 11, 3, 10, 4, 20, 9, 1, 1, 3, 4, 1, 0, 0, 0),
-    "bkl": (19, 16, 7, 10, 4, 29, 7, 2, 2, 3, 3, 1, 1, 0, 0),
-    "df": (2, 68, 1, 20, 4, 1, 1, 3, 1, 0, 0, 1, 0, 1, 0),
-    "mel": (29, 17, 5, 19, 6, 9, 6, 3, 1, 3, 1, 0, 2, 0, 0),
-    "nv": (21, 22, 19, 10, 13, 2, 3, 4, 3, 1, 1, 1, 0.5, 0.7, 0.2),
-    "vasc": (15, 19, 22, 8, 19, 6, 4, 2, 1, 2, 2, 3, 0, 1, 0),
-}
+#: What is generated of each diagnosis: see ``diagnoses.toml``.
+_DIAGNOSES: Final[dict[str, dict[str, Any]]] = TABLE["diagnoses"]
 
 
 def write_synthetic(folder: Path, *, lesions: int, seed: int = 0, size: tuple[int, int] = (200, 150)) -> Path:
@@ -109,13 +62,13 @@ def write_synthetic(folder: Path, *, lesions: int, seed: int = 0, size: tuple[in
 
 def lesion_counts(lesions: int) -> dict[str, int]:
     """Return how many lesions each diagnosis gets: at least 8 (or an equal part), the rest as in HAM10000."""
-    least = min(8, lesions // len(CODES))
-    rest = lesions - least * len(CODES)
+    least = min(8, lesions // len(_DIAGNOSES))
+    rest = lesions - least * len(_DIAGNOSES)
     # Shares of what the least number does not cover already; the largest class takes what rounding leaves.
-    wanted = {dx: max(_SHARES[dx] / 100 * lesions - least, 0.0) for dx in CODES}
+    wanted = {dx: max(facts["share"] / 100 * lesions - least, 0.0) for dx, facts in _DIAGNOSES.items()}
     total = sum(wanted.values()) or 1.0
-    counts = {dx: least + int(rest * wanted[dx] / total) for dx in CODES}
-    counts["nv"] += lesions - sum(counts.values())
+    counts = {dx: least + int(rest * share / total) for dx, share in wanted.items()}
+    counts[max(_DIAGNOSES, key=lambda dx: _DIAGNOSES[dx]["share"])] += lesions - sum(counts.values())
     return counts
 
 
@@ -146,18 +99,18 @@ def _write(out: Path, lesions: int, seed: int, size: tuple[int, int]) -> None:
 
 def _facts(dx: str, rng: np.random.Generator) -> tuple[str, str, str, str]:
     """Return dx_type, age, sex and localization of one lesion, as text; some unknown, some ages missing."""
-    kinds = _CONFIRMED[dx]
-    dx_type = rng.choice(list(kinds), p=_shares(list(kinds.values())))
-    mean, spread = _AGES[dx]
+    facts = _DIAGNOSES[dx]
+    dx_type = rng.choice(list(facts["confirmed"]), p=_shares(list(facts["confirmed"].values())))
+    mean, spread = facts["age"]
     age = float(np.clip(5 * np.round(rng.normal(mean, spread) / 5), 0, 85))
-    sex = "male" if rng.random() < _MEN[dx] else "female"
-    site = rng.choice(_SITES, p=_shares(_WHERE[dx]))
+    sex = "male" if rng.random() < facts["men"] else "female"
+    site = rng.choice(TABLE["sites"], p=_shares(facts["sites"]))
     if rng.random() < 0.02:
         sex = "unknown"
     return str(dx_type), "" if rng.random() < 0.03 else str(age), sex, str(site)
 
 
-def _shares(weights: tuple[float, ...] | list[float]) -> npt.NDArray[np.float64]:
+def _shares(weights: list[float]) -> npt.NDArray[np.float64]:
     values = np.array(weights, dtype=np.float64)
     shares: npt.NDArray[np.float64] = values / values.sum()
     return shares

@@ -6,7 +6,9 @@ classes can be learned, not read off.
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +26,7 @@ TORUS: Final = 512
 class Look:
     """How a diagnosis tends to look: each value is drawn evenly from its (low, high) for every lesion.
 
-    Densities are in units of absorption (see `synthetic_images`); radius is a share of the picture's height; all others
+    Densities are in units of absorption (see `images`); radius is a share of the picture's height; all others
     are strengths from 0 (none) to about 1.
     """
 
@@ -44,87 +46,11 @@ class Look:
     lagoons: Range = (0, 0.05)  # round red spaces with pale walls
 
 
-LOOKS: Final[dict[str, Look]] = {
-    "akiec": Look(
-        (0.24, 0.44),
-        (0.05, 0.55),
-        (0.35, 0.95),
-        (0.25, 0.6),
-        (0.2, 0.5),
-        (0.2, 0.6),
-        scale=(0.15, 0.9),
-        milia=(0, 0.35),
-        globules=(0, 0.3),
-    ),
-    "bcc": Look(
-        (0.16, 0.38),
-        (0.0, 0.5),
-        (0.2, 0.75),
-        (0.12, 0.5),
-        (0.15, 0.5),
-        (0.1, 0.5),
-        vessels=(0.2, 1.0),
-        veil=(0.0, 0.55),
-        globules=(0, 0.5),
-        scar=(0, 0.35),
-        scale=(0, 0.3),
-    ),
-    "bkl": Look(
-        (0.2, 0.46),
-        (0.3, 1.15),
-        (0.0, 0.35),
-        (0.06, 0.3),
-        (0.2, 0.6),
-        (0.15, 0.5),
-        milia=(0.1, 0.9),
-        globules=(0.1, 0.6),
-        network=(0, 0.3),
-        scale=(0, 0.25),
-    ),
-    "df": Look(
-        (0.18, 0.32),
-        (0.2, 0.75),
-        (0.1, 0.5),
-        (0.3, 0.65),
-        (0.05, 0.2),
-        (0.05, 0.25),
-        network=(0.05, 0.45),
-        scar=(0.25, 0.95),
-    ),
-    "mel": Look(
-        (0.22, 0.5),
-        (0.7, 2.2),
-        (0.0, 0.5),
-        (0.06, 0.3),
-        (0.25, 0.65),
-        (0.35, 1.0),
-        network=(0, 0.6),
-        globules=(0.05, 0.8),
-        veil=(0.05, 0.75),
-        scar=(0, 0.3),
-    ),
-    "nv": Look(
-        (0.13, 0.42),
-        (0.45, 1.7),
-        (0.0, 0.4),
-        (0.1, 0.4),
-        (0.05, 0.35),
-        (0.05, 0.45),
-        network=(0.1, 0.75),
-        globules=(0, 0.6),
-        veil=(0, 0.12),
-    ),
-    "vasc": Look(
-        (0.12, 0.34),
-        (0.0, 0.5),
-        (0.9, 2.6),
-        (0.04, 0.2),
-        (0.05, 0.35),
-        (0.05, 0.45),
-        lagoons=(0.2, 1.0),
-        veil=(0, 0.35),
-        globules=(0, 0.1),
-    ),
+#: The content of ``diagnoses.toml``.
+TABLE: Final[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("diagnoses.toml").read_text("utf-8"))
+LOOKS: Final = {
+    code: Look(**{trait: tuple(bounds) for trait, bounds in facts["look"].items()})
+    for code, facts in TABLE["diagnoses"].items()
 }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-#: name -> (light, dark). The class colours keep their order of lightness for the colour-blind; red is melanoma.
+#: name -> (light, dark). The class colours keep their order of lightness for the colour-blind; red: the critical one.
 INKS: Final[dict[str, tuple[str, str]]] = {
     "ink": ("#1b1f26", "#e7eaf0"),
     "soft": ("#5c6470", "#a0a9b6"),

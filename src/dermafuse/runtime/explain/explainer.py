@@ -13,9 +13,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse import diagnoses, notebook
+from dermafuse import notebook
 from dermafuse.data.images import load_image
 from dermafuse.errors import ConfigError, nearest
+from dermafuse.labels import DISCLAIMER
 from dermafuse.runtime.bundle.folder import Bundle
 from dermafuse.runtime.decision import temperature
 from dermafuse.runtime.decision.out_of_distribution import ood_scores
@@ -99,9 +100,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         shares = self.attributions.get(self.target) or {}
         title = f"{self.target}: probability {self.prediction.probabilities[self.target]:.3f}"
-        return notebook.table(
-            ("input", "contributed"), shares.items(), title=title, notes=[*self.notes, diagnoses.DISCLAIMER]
-        )
+        return notebook.table(("input", "contributed"), shares.items(), title=title, notes=[*self.notes, DISCLAIMER])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the explanation as plain JSON values."""
@@ -122,7 +121,7 @@ class Explanation:
                 for curve in self.what_if
             ],
             "notes": list(self.notes),
-            "disclaimer": diagnoses.DISCLAIMER,
+            "disclaimer": DISCLAIMER,
         }
 
 

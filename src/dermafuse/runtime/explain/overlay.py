@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from dermafuse import diagnoses
 from dermafuse.data.images import load_image
 from dermafuse.files import write_atomic
+from dermafuse.labels import DISCLAIMER
 from dermafuse.runtime.explain.explainer import Explanation
 from dermafuse.runtime.prediction import ImageSource
 
@@ -91,7 +91,7 @@ def draw_overlay(image: ImageSource, explanation: Explanation) -> Image.Image:
     pen.draw.line((_MARGIN, foot, total[0] - _MARGIN, foot), _RULE)
     for number, note in enumerate(explanation.notes):
         pen.text((_MARGIN, foot + 12 + 24 * number), pen.fit(note, 14, total[0] - 2 * _MARGIN), 14, _SOFT)
-    pen.text((_MARGIN, total[1] - 40), diagnoses.DISCLAIMER, 15, _ALARM, bold=True)
+    pen.text((_MARGIN, total[1] - 40), DISCLAIMER, 15, _ALARM, bold=True)
     return canvas
 
 
