@@ -1,8 +1,8 @@
 """Dealing whole groups (lesions, or patients) to parts, so that every part holds every class wherever that is possible.
 
-A group may hold images of several classes: a patient with ten common lesions and a rare one. It is dealt with the rarest
-class that it contains, the rarest classes first (the greedy order of Sechidis, Tsoumakas & Vlahavas, "On the
-stratification of multi-label data", ECML 2011), so that the few groups that carry a rare class are spread before the many that do not.
+A group may hold images of several classes: a patient with ten common lesions and a rare one. It is dealt with its
+rarest class, the rarest classes first (the greedy order of Sechidis, Tsoumakas & Vlahavas, "On the stratification of
+multi-label data", ECML 2011), so that the few groups that carry a rare class are spread before the many that do not.
 A greedy may still leave a part without a class. Then groups are moved, and where no move helps, a complete search says
 whether any division exists.
 """
