@@ -14,8 +14,11 @@ import pandas as pd
 
 import dermafuse
 from dermafuse.data.readers.read import read_dataset
-from dermafuse.evaluation.robustness import FIGURES, measure_robustness
+from dermafuse.evaluation.metric_table import shown
+from dermafuse.evaluation.robustness import measure_robustness
 from dermafuse.progress import Terminal
+
+FIGURES = [metric.key for metric in shown("change")]
 
 
 def main() -> None:

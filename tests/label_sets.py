@@ -36,14 +36,13 @@ def write_label_set(name: str, folder: Path, *, lesions: int, seed: int) -> Path
         table["class"] = table["dx"].isin(MALIGNANT).map({True: "malignant", False: "benign"})
         description |= {"classes": ["benign", "malignant"], "malignant": ["malignant"], "critical": "malignant"}
     elif name == "nine":
-        young = table["age"].fillna(50) < 50
-        table["class"] = table["dx"].where(
-            ~table["dx"].isin(["nv", "bkl"]), table["dx"] + young.map({True: "_young", False: "_old"})
-        )
+        age = pd.cut(table["age"].fillna(50), [-1, 40, 55, 200], labels=["young", "middle", "old"]).astype(str)
+        age = age.groupby(table["lesion_id"]).transform("first")
+        table["class"] = table["dx"].where(table["dx"] != "nv", "nv_" + age)
         description |= {
             "classes": sorted(table["class"].unique()),
             "malignant": ["bcc", "mel"],
-            "names": {"nv_young": "nevus of the young", "bkl_old": "keratosis <of the old> & long in its name"},
+            "names": {"nv_young": "nevus of the young", "nv_old": "nevus <of the old> & long in its name"},
         }
     else:
         table = table[~table["dx"].isin(MALIGNANT)].assign(**{"class": table["dx"]})

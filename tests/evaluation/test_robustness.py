@@ -1,9 +1,11 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import dermafuse
+from dermafuse.cli import main
 from dermafuse.data.images import read_pixels
 from dermafuse.data.readers.read import read_dataset
 from dermafuse.evaluation.corruptions import CORRUPTIONS
@@ -56,3 +58,24 @@ def test_every_condition_is_measured_on_the_same_rows_and_compared_with_clean(tm
         for name, change in block["change"].items():
             assert change[figure]["difference"] == pytest.approx(block[name][figure] - block["clean"][figure])
             assert change[figure]["low"] <= change[figure]["high"]
+
+
+def test_evaluate_measures_robustness_where_asked_and_says_it_in_page_and_terminal(
+    tmp_path: Path, synthetic: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dermafuse.evaluation.robustness.CORRUPTIONS", {"mirrored": lambda pixels: pixels[:, ::-1]})
+    model, out = tiny_bundle(tmp_path / "bundle"), tmp_path / "OUT"
+    assert main(["evaluate", str(model), "--data", str(synthetic), "--out", str(out), "--robustness"]) == 0
+    block = json.loads((out / "metrics.json").read_text())["test"]["robustness"]
+    assert set(block["change"]) == {"eight_views", "metadata_missing", "mirrored"}
+    assert "mirrored" in capsys.readouterr().out
+    assert "<td>mirrored</td>" in (out / "report.html").read_text()
+
+
+def test_what_is_undefined_on_images_of_one_class_has_no_change(tmp_path: Path, synthetic: Path) -> None:
+    records = read_dataset(synthetic)
+    records = records.subset((records.table["label"] == "nv").to_numpy() & (np.arange(len(records)) < 40))
+    predictor = dermafuse.load(tiny_bundle(tmp_path / "bundle"), mode="throughput")
+    block = measure_robustness(predictor, records, replicates=40, report=Silent())
+    assert block["mean_change"]["macro_auroc"] is None
+    assert block["mean_change"]["accuracy"] is not None

@@ -19,6 +19,7 @@ from dermafuse.evaluation.evaluated_sets import flag_block, set_block
 from dermafuse.evaluation.measure import measure
 from dermafuse.evaluation.overlap import find_overlap
 from dermafuse.evaluation.prediction_rows import rows_of_table
+from dermafuse.evaluation.robustness import measure_robustness
 from dermafuse.evaluation.unseen import measure_unseen
 from dermafuse.files import check_output_folder
 from dermafuse.labels import LabelSet
@@ -45,6 +46,7 @@ def evaluate_bundle(
     overwrite: bool = False,
     precision: Literal["auto", "f32", "bf16"] = "auto",
     views: Views = 1,
+    robustness: bool = False,
     seed: int = 0,
     report: Reporter | None = None,
 ) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def evaluate_bundle(
         overwrite: replace ``out``, if dermafuse made it.
         precision: arithmetic of the networks.
         views: 8 averages the probabilities of the 8 flips and quarter turns of each image.
+        robustness: predict every image again under each of `evaluation.corruptions` and without metadata.
         seed: of the bootstraps.
         report: who is told the progress, and warned of overlap with the training images.
 
@@ -129,6 +132,8 @@ def evaluate_bundle(
         temperature=bundle.temperature if len(bundle.models) == views == 1 else None,
         seed=seed,
     )
+    if robustness:
+        metrics["test"]["robustness"] = measure_robustness(predictor, used, seed=seed, report=report)
     for text in metrics["announcements"]:
         report.warn(text)
     metrics["environment"] = versions(_PACKAGES)

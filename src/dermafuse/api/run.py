@@ -130,6 +130,7 @@ def evaluate(
     max_bad: float = 0.01,
     precision: Literal["auto", "f32", "bf16"] = "auto",
     views: Views = 1,
+    robustness: bool = False,
     seed: int = 0,
     progress: bool | Reporter = True,
 ) -> Run:
@@ -143,6 +144,7 @@ def evaluate(
         max_bad: share of rows that may be unusable, 0..1.
         precision: arithmetic of the networks.
         views: 8 averages over the flips and quarter turns of each image.
+        robustness: predict every image again as other cameras, light and sizes would have it, and without metadata.
         seed: of the bootstrap intervals.
         progress: ``True``: told on stderr; ``False``: to ``logging`` alone; or a reporter of your own.
 
@@ -169,6 +171,7 @@ def evaluate(
         overwrite=overwrite,
         precision=precision,
         views=views,
+        robustness=robustness,
         seed=seed,
         report=reporter(progress),
     )

@@ -36,6 +36,11 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--max-bad", metavar="SHARE", type=float, default=0.01, help="unusable rows allowed (0.01)")
     verb.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto", help="arithmetic (default auto)")
     verb.add_argument("--views", type=int, choices=(1, 8), default=1, help="8: average over flips and quarter turns")
+    verb.add_argument(
+        "--robustness",
+        action="store_true",
+        help="predict every image again as other cameras, light and sizes would have it (14 times the work)",
+    )
     verb.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap intervals")
     verb.add_argument("--json", action="store_true", help="print the metrics as JSON instead of tables")
     verb.set_defaults(handler=run)
@@ -53,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         precision=arguments.precision,
         views=arguments.views,
+        robustness=arguments.robustness,
         seed=arguments.seed,
     )
     if arguments.json:
@@ -64,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
     """Print the closing tables of an evaluation."""
-    from dermafuse.report.summary import summary
+    from dermafuse.report.summary import changes, summary
     from dermafuse.runs import PAGE
     from dermafuse.runtime.released import which_model
 
@@ -73,6 +79,8 @@ def show_evaluation(metrics: Mapping[str, Any], out: Path) -> None:
         show(*summary(unseen, f"{out}: the {unseen['n']:,} images that are unseen"))
     rest = "" if unseen is None else ", met ones included"
     show(*summary(test, f"{out}: test, {'all ' if rest else ''}{test['n']:,} images{rest}"))
+    if "robustness" in test:
+        show(changes(test["robustness"]))
     for text in metrics["announcements"]:
         print(text)
     if not metrics["overlap"]["known"]:

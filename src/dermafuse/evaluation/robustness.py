@@ -74,10 +74,7 @@ def measure_robustness(
         for name, scored in found.items()
         if name != "clean"
     }
-    mean = {
-        figure: float(np.mean([figures[name][figure] - figures["clean"][figure] for name in CORRUPTIONS]))
-        for figure in figures["clean"]
-    }
+    mean = {key: _mean([changes[name][key]["difference"] for name in CORRUPTIONS]) for key in figures["clean"]}
     return {
         "images": len(records),
         "metadata_given": bool(fields) and metadata,
@@ -85,6 +82,12 @@ def measure_robustness(
         "change": {name: changes[name] for name in runs if name in changes},
         "mean_change": mean,
     }
+
+
+def _mean(differences: Sequence[float | None]) -> float | None:
+    """Return the mean; ``None`` where one is undefined, as the AUROC of images of one class is."""
+    known = [difference for difference in differences if difference is not None]
+    return float(np.mean(known)) if len(known) == len(differences) else None
 
 
 def queries(

@@ -42,6 +42,23 @@ def summary(block: Mapping[str, Any], title: str) -> list[RenderableType]:
     return [Text(title, style="bold"), *map(Text, _missed(block)), head, *map(Text, _calibrated(block)), classes]
 
 
+def changes(block: Mapping[str, Any]) -> RenderableType:
+    """Return how each change of the images changes the figures (block ``robustness``), for rich."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from dermafuse.evaluation.metric_table import shown
+
+    columns = shown("change")
+    table = Table()
+    for number, name in enumerate(("the same images", *(metric.name for metric in columns))):
+        table.add_column(name, justify="right" if number else "left")
+    for name, own in block["change"].items():
+        figures = (_figure(own[metric.key]["difference"], f"+{metric.format}") for metric in columns)
+        table.add_row(Text(name.replace("_", " ")), *figures)
+    return table
+
+
 def headlines(block: Mapping[str, Any]) -> list[tuple[Metric, float | None, tuple[float, float] | None]]:
     """Return the headline metrics with their value and 95 % interval in a block."""
     from dermafuse.evaluation.metric_table import shown
