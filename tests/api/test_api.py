@@ -135,6 +135,7 @@ def test_a_notebooks_way_from_data_to_explanation(run: df.Run, data: str) -> Non
         ("reliability", None, "reliability"),
         ("reliability", "mel", "reliability_melanoma"),
         ("operating_points", None, "malignant_roc"),
+        ("score_histogram", None, "malignant_scores"),
         ("subgroups", "accuracy", "subgroups_accuracy"),
         ("learning", "loss", "learning_loss"),
         ("learning", None, "learning_metrics"),

@@ -11,6 +11,7 @@ from dermafuse.evaluation.metric_table import subgroup_metrics
 from dermafuse.report.figures import curves, tables
 from dermafuse.report.figures.figure import Figure
 from dermafuse.report.figures.inks import said
+from dermafuse.report.figures.make import DISPLAYS
 from dermafuse.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -96,20 +97,12 @@ class Plots:
     @property
     def roc(self) -> Display:
         """ROC curve of each class against the rest."""
-        run = self._run
-        return self._display(
-            lambda choice: curves.roc(run.reported_rows, run.block),
-            "ROC curve",
-        )
+        return self._registered("roc", "ROC curve")
 
     @property
     def precision_recall(self) -> Display:
         """Precision-recall curve of each class against the rest."""
-        run = self._run
-        return self._display(
-            lambda choice: curves.precision_recall(run.reported_rows, run.block),
-            "precision-recall curve",
-        )
+        return self._registered("precision_recall", "precision-recall curve")
 
     @property
     def reliability(self) -> Display:
@@ -125,8 +118,7 @@ class Plots:
     @property
     def operating_points(self) -> Display:
         """ROC curves of malignant or not, and of the critical class, with thresholds chosen on other rows."""
-        run = self._run
-        return self._display(lambda choice: tables.malignant_points(run.reported_rows, run.block), "operating points")
+        return self._registered("operating_points", "operating points")
 
     @property
     def subgroups(self) -> Display:
@@ -155,6 +147,19 @@ class Plots:
             return curves.learning(self._run.histories, loss=what == "loss")
 
         return self._display(made, "learning curve", chosen=True)
+
+    def __getattr__(self, name: str) -> Display:
+        """Return any other figure of `report.figures.make.DISPLAYS`."""
+        if name not in DISPLAYS:
+            raise AttributeError(f"There is no figure '{name}'.{nearest(name, [*dir(self)])}")
+        return self._registered(name, name.replace("_", " "))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *DISPLAYS})
+
+    def _registered(self, name: str, what: str) -> Display:
+        run = self._run
+        return self._display(lambda choice: DISPLAYS[name](run.reported_rows, run.block), what)
 
     def _display(
         self,

@@ -50,6 +50,8 @@ class Figure:
         draw: puts the table on axes.
         size: width and height in points.
         margins: left, top, right and bottom of the axes, in points.
+        section: of the report (``operating``) at whose end it stands, where no template draws it by its name.
+        caption: what the report says below it there.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Figure:
     draw: Callable[[Axes, pd.DataFrame], None]
     size: tuple[float, float] = (440, 400)
     margins: tuple[float, float, float, float] = (48, 14, 14, 48)
+    section: str = ""
+    caption: str = ""
 
     def frame(self) -> pd.DataFrame:
         """Return the numbers."""

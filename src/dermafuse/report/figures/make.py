@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -14,6 +14,15 @@ from dermafuse.evaluation.predictions import Scored
 from dermafuse.report.figures.curves import learning, precision_recall, reliability, roc, score_histogram
 from dermafuse.report.figures.figure import Figure
 from dermafuse.report.figures.tables import confusion, forest, malignant_points
+
+#: Figures of which an evaluation has one, by the name that `run.plot` gives them, from its rows and its metrics block.
+#: One more is the function that makes it, which names the section of the report that shows it, and its line here.
+DISPLAYS: Final[Mapping[str, Callable[[Scored, Mapping[str, Any]], Figure | None]]] = {
+    "roc": roc,
+    "precision_recall": precision_recall,
+    "operating_points": malignant_points,
+    "score_histogram": lambda rows, block: score_histogram(rows),
+}
 
 
 def make_figures(
@@ -31,10 +40,7 @@ def make_figures(
     labels, critical = own.labels, own.labels.critical
     found = [
         confusion(block, own.classes, split),
-        roc(own, block),
-        precision_recall(own, block),
-        malignant_points(own, block),
-        score_histogram(own),
+        *(made(own, block) for made in DISPLAYS.values()),
         reliability(block),
         None if critical is None else reliability(block, critical, labels),
         learning(histories, loss=True),
