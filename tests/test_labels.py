@@ -151,10 +151,10 @@ def test_without_malignant_classes_there_are_no_metrics_of_them() -> None:
     block = metrics["validation"]
     assert block["malignant"] is None
     assert block["operating_points"] is None
-    assert "Nobody said" in block["notes"]["operating_points"]
+    assert "No class is marked as malignant" in block["notes"]["operating_points"]
     names = make_figures(metrics, rows, {}).keys()
     assert not [name for name in names if "malignant" in name or "melanoma" in name or "critical" in name]
-    assert "Nobody said which of them are malignant" in model_card(metrics, {})
+    assert "None of them is marked as malignant" in model_card(metrics, {})
 
 
 def test_one_malignant_class_that_is_the_critical_one_is_asked_about_once() -> None:

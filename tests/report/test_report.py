@@ -104,7 +104,7 @@ def test_where_nobody_named_malignant_classes_the_first_screen_asks_for_them_and
     metrics, rows = made_up_block(LabelSet.of(("wart", "eczema", "acne")))
     page = render(metrics, rows, {}, None, Sources(None), "run")
     verdict = page[page.index('<section id="verdict"') : page.index('<section id="classes"')]
-    assert "Nobody said which classes are malignant" in verdict
+    assert "No class is marked as malignant" in verdict
     assert "the named class" in verdict
     assert "benign" not in verdict
     assert "biops" not in verdict

@@ -173,8 +173,8 @@ def _points(
         return None
     if not points:
         notes["operating_points"] = (
-            "Nobody said which classes are malignant or must not be missed; name them in dermafuse.toml (malignant, "
-            "critical)."
+            "No class is marked as malignant or as one not to miss; where there are such, name them in dermafuse.toml "
+            "(malignant, critical)."
         )
         return None
     few = [point for point in points if point["threshold"] is None]
