@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageOps
 
-from dermafuse.data.image_formats import jpeg_orientation, webp_size
+from dermafuse.data.image_formats import webp_size
 from dermafuse.data.images import dihedral_views, load_image, resize, view
+from dermafuse.data.jpeg import jpeg_orientation
 from dermafuse.errors import ConfigError, ImageError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -255,7 +256,7 @@ def test_unusable_files_are_refused_by_name(tmp_path: Path) -> None:
         "text.jpg": (b"lesion,age\n", "is not an image"),
         "short.jpg": (jpeg[: len(jpeg) // 2], "is damaged or cut short"),
         "moving.gif": (encoded(Image.fromarray(picture()).convert("P"), "GIF"), "is a GIF file; convert it"),
-        "scan.dcm": (bytes(128) + b"DICM" + bytes(64), "is a DICOM file; convert it"),
+        "scan.dcm": (bytes(128) + b"DICM" + bytes(64), "is a DICOM file in an unknown coding"),
         "phone.heic": (b"\0\0\0\x18ftypheic" + bytes(64), "is a HEIC or video file"),
     }
     for name, (content, problem) in cases.items():

@@ -2,7 +2,7 @@
 
 What is decided here, once, for training, caching, prediction and serving alike:
 
-* The format is told by content, never by the file's name: JPEG, PNG, BMP, TIFF and WebP are read.
+* The format is told by content, never by the file's name: JPEG, PNG, BMP, TIFF, WebP and DICOM are read.
 * The pixel ceiling is checked in the header, before any pixel is decoded.
 * Animated and multi-page files: the first frame is the image.
 * Transparent pixels are laid over white. Colour profiles are ignored. 16-bit channels keep their high byte, and are
@@ -13,7 +13,6 @@ What is decided here, once, for training, caching, prediction and serving alike:
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from typing import Any
 
@@ -25,6 +24,8 @@ import simplejpeg
 # deadlock (seen on CPython 3.11).
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from dermafuse.data import dicom
+from dermafuse.data.jpeg import ORIENTATION_TAG, jpeg_orientation, refuse_many_scans, strict_pixels
 from dermafuse.errors import ImageError
 
 # What Pillow has to say about a damaged file becomes part of our error, or does not matter.
@@ -32,37 +33,38 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 Pixels = npt.NDArray[np.uint8]
 
+#: How secure DICOM (PS3.15, annex B) and S/MIME begin, behind 2 to 6 bytes of length: the id of enveloped data.
+_ENVELOPED = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03"
+
 #: What a file that is refused for its format is, by how it begins: (offset, bytes, what it is).
 _REFUSED = (
     (0, b"GIF8", "a GIF"),
     (4, b"ftypavif", "an AVIF"),
     (4, b"ftyp", "a HEIC or video"),
-    (128, b"DICM", "a DICOM"),
     (0, b"%PDF", "a PDF"),
     (0, b"PK\x03\x04", "a ZIP"),
     (0, b"\x1f\x8b", "a gzip"),
     (0, b"\x00\x00\x00\x0cjP", "a JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000"),
+    *((offset, _ENVELOPED, "an encrypted (CMS)") for offset in (2, 3, 4, 5, 6)),
 )
-_ORIENTATION_TAG = 0x0112
 _PHOTOMETRIC_TAG = 0x0106
 _QUARTER = 1 << 14
-#: A progressive JPEG costs one pass over the image a scan; ordinary ones have about ten.
-_MAX_SCANS = 100
-#: Junk between the last scan and the end marker, which some cameras write: every pixel was read by then.
-_HARMLESS = re.compile(r"extraneous bytes before marker 0xd9")
 
 
 def sniff(data: bytes, name: str) -> str:
-    """Return the format of ``data``: ``"jpeg"``, ``"png"``, ``"bmp"``, ``"tiff"`` or ``"webp"``.
+    """Return the format of ``data``: ``"jpeg"``, ``"png"``, ``"bmp"``, ``"tiff"``, ``"webp"`` or ``"dicom"``.
 
     Raises:
-        ImageError: empty, or none of these.
+        ImageError: empty, or none of these; or DICOM, and what reads it is not installed.
     """
     if data[:3] == b"\xff\xd8\xff":
         return "jpeg"
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return "png"
+    if dicom.is_dicom(data):  # before TIFF, which some have in front for other programs
+        dicom.require(name)
+        return "dicom"
     if data[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
         return "tiff"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -74,7 +76,7 @@ def sniff(data: bytes, name: str) -> str:
     for offset, start, what in _REFUSED:
         if data[offset : offset + len(start)] == start:
             raise ImageError(f"{name} is {what} file; convert it to JPEG, PNG, BMP, TIFF or WebP.")
-    raise ImageError(f"{name} is not an image (JPEG, PNG, BMP, TIFF or WebP expected); replace the file.")
+    raise ImageError(f"{name} is not an image (JPEG, PNG, BMP, TIFF, WebP or DICOM expected); replace the file.")
 
 
 def check_pixels(width: int, height: int, max_pixels: int, name: str) -> None:
@@ -108,6 +110,8 @@ def decode(data: bytes, size: int, max_pixels: int, name: str) -> tuple[Pixels, 
         ImageError: not one of the formats, damaged, cut short or too large.
     """
     kind = sniff(data, name)
+    if kind == "dicom":
+        return _decode_dicom(data, max_pixels, name), 1
     try:
         if kind == "jpeg":
             return _decode_jpeg(data, size, max_pixels, name)
@@ -122,21 +126,20 @@ def decode(data: bytes, size: int, max_pixels: int, name: str) -> tuple[Pixels, 
 def _decode_jpeg(data: bytes, size: int, max_pixels: int, name: str) -> tuple[Pixels, int]:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     check_pixels(width, height, max_pixels, name)
-    scans = data.count(b"\xff\xda")
-    if scans > _MAX_SCANS:
-        raise ImageError(f"{name} is a JPEG of {scans:,} scans (at most {_MAX_SCANS}); save it again as baseline.")
+    refuse_many_scans(data, name)
     orientation = jpeg_orientation(data)
     if colours in ("CMYK", "YCCK"):  # turbojpeg does not turn these into RGB
         return to_rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(data)), name), orientation
     # Factors below 2 (7/8 ... 5/8) are slower than a full decode and alias: only 1/2, 1/4, 1/8 are used.
-    scaled = {"min_height": size, "min_width": size, "min_factor": 2}
-    try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB", **scaled)
-    except ValueError as error:
-        if not _HARMLESS.search(str(error)):
-            raise
-        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=False, **scaled)
-    return pixels, orientation
+    return strict_pixels(data, min_height=size, min_width=size, min_factor=2), orientation
+
+
+def _decode_dicom(data: bytes, max_pixels: int, name: str) -> Pixels:
+    found = dicom.read(data, name)
+    check_pixels(*found.size, max_pixels, name)
+    channels = found.channels()
+    pixels: Pixels = high_bytes(channels, name) if channels.dtype == np.uint16 else channels.astype(np.uint8)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
 def _decode_other(kind: str, data: bytes, max_pixels: int, name: str) -> tuple[Pixels, int]:
@@ -168,6 +171,8 @@ def stored_size(data: bytes, name: str) -> tuple[int, int]:
         ImageError: not one of the formats, or its header is damaged.
     """
     kind = sniff(data, name)
+    if kind == "dicom":
+        return dicom.read(data, name, pixels=False).size
     try:
         if kind == "jpeg":
             height, width, _, _ = simplejpeg.decode_jpeg_header(data)
@@ -256,47 +261,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 def exif_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation 1..8 of a Pillow image; 1 where there is none or EXIF is unreadable."""
     try:
-        value: Any = image.getexif().get(_ORIENTATION_TAG, 1)
+        value: Any = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # EXIF is an annotation: where it cannot be read the pixels are taken as upright
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def jpeg_orientation(data: bytes) -> int:
-    """Return the EXIF orientation 1..8 of a JPEG file; 1 where there is none or EXIF is unreadable.
-
-    Walks the segments before the first scan: microseconds, where Pillow's parser takes a tenth of a
-    millisecond.
-    """
-    position = 2
-    for _ in range(1000):  # far more segments than any real file has: a crafted one cannot hold us up
-        if data[position : position + 1] != b"\xff" or position + 4 > len(data):
-            return 1
-        code = data[position + 1]
-        if code == 0xFF:  # a fill byte
-            position += 1
-            continue
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        if code == 0xDA or length < 2:
-            return 1
-        if code == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            return _tiff_orientation(data[position + 10 : position + 2 + length])
-        position += 2 + length
-    return 1
-
-
-def _tiff_orientation(tiff: bytes) -> int:
-    """Return the orientation in the first directory of an EXIF block (TIFF 6.0, section 2); 1 if none."""
-    if tiff[:4] == b"II*\0":
-        order: Any = "little"
-    elif tiff[:4] == b"MM\0*":
-        order = "big"
-    else:
-        return 1
-    start = int.from_bytes(tiff[4:8], order)
-    count = int.from_bytes(tiff[start : start + 2], order)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
-        if int.from_bytes(tiff[entry : entry + 2], order) == _ORIENTATION_TAG:
-            value = int.from_bytes(tiff[entry + 8 : entry + 10], order)
-            return value if 1 <= value <= 8 else 1
-    return 1

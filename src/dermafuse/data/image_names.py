@@ -21,7 +21,7 @@ from dermafuse.data.scan import IMAGE_SUFFIXES, Scan
 from dermafuse.errors import DataError, examples
 
 #: Suffixes that tables name while the pictures beside them were converted.
-_CONVERTED: Final = frozenset({".dcm", ".dicom", ".heic", ".gif", ".jfif", ".jpe", ".jp2", ".dng", ".raw"})
+_CONVERTED: Final = frozenset({".heic", ".gif", ".jfif", ".jpe", ".jp2", ".dng", ".raw"})
 #: Above so many files a nearest name would take too long to find.
 _MAX_NEAREST: Final = 50_000
 _SHORTENED: Final = re.compile(r"\d(?:[.,]\d+)?E\+\d+", re.IGNORECASE)

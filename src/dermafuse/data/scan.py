@@ -12,7 +12,7 @@ from dermafuse.errors import DataError
 from dermafuse.files import existing_folder
 
 IMAGE_SUFFIXES: Final[frozenset[str]] = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"},
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom"},
 )
 TABLE_SUFFIXES: Final[frozenset[str]] = frozenset({".csv", ".tab", ".tsv"})
 #: Tables that have to be saved as CSV first.

@@ -51,6 +51,10 @@ _WITHIN: Final[dict[str, tuple[str, ...]]] = {
     "abdomen": ("anterior torso", "trunk", "torso"),
     "belly": ("abdomen", "anterior torso", "trunk", "torso"),
     "anterior torso": ("trunk", "torso"),
+    "anterior trunk": ("anterior torso", "trunk", "torso"),
+    "back of trunk": ("back", "posterior torso", "trunk", "torso"),
+    "posterior surface of thorax": ("upper back", "back", "posterior torso", "trunk", "torso"),
+    **dict.fromkeys(("thorax", "chest wall", "nipple", "areola"), ("chest", "anterior torso", "trunk", "torso")),
     "lateral torso": ("trunk", "torso"),
     "flank": ("lateral torso", "trunk", "torso"),
     "head/neck": ("face", "head"),
@@ -60,8 +64,10 @@ _WITHIN: Final[dict[str, tuple[str, ...]]] = {
     "scalp": ("head/neck", "head"),
     "ear": ("head/neck", "head"),
     "neck": ("head/neck",),
+    "nuchal region": ("neck", "head/neck"),
+    **dict.fromkeys(("ear lobule", "pinna"), ("ear", "head/neck", "head")),
     **dict.fromkeys(
-        ("nose", "lip", "cheek", "forehead", "eyelid", "temple", "chin"),
+        ("nose", "lip", "cheek", "forehead", "eyelid", "eyebrow", "temple", "temporal region", "chin", "jawline"),
         ("face", "head/neck", "head"),
     ),
     "upper extremity": ("upper limb", "arm"),
@@ -77,21 +83,35 @@ _WITHIN: Final[dict[str, tuple[str, ...]]] = {
         ("leg", "lower extremity", "lower limb"),
     ),
     "hand": ("upper extremity", "upper limb"),
-    "finger": ("hand", "upper extremity", "upper limb"),
+    **dict.fromkeys(("finger", "thumb"), ("hand", "upper extremity", "upper limb")),
     "foot": ("lower extremity", "lower limb"),
     "feet": ("foot", "lower extremity", "lower limb"),
-    "toe": ("foot", "lower extremity", "lower limb"),
+    **dict.fromkeys(("toe", "heel", "forefoot"), ("foot", "lower extremity", "lower limb")),
     "acral": ("palms/soles",),
     "palms/soles": ("acral",),
     "acral palms/soles": ("acral", "palms/soles"),
-    "palm": ("palms/soles", "acral", "hand"),
-    "sole": ("palms/soles", "acral", "foot"),
+    **dict.fromkeys(("palm", "palm of hand"), ("palms/soles", "acral", "hand")),
+    **dict.fromkeys(("sole", "sole of foot", "sole of forefoot"), ("palms/soles", "acral", "foot")),
     "genital": ("oral/genital",),
     "genital area": ("genital", "oral/genital"),
     "genitalia": ("genital", "oral/genital"),
+    **dict.fromkeys(("penis", "scrotum", "labium", "vulva"), ("genital", "oral/genital")),
     "oral/genital": ("genital",),
     "oral": ("oral/genital",),
+    **dict.fromkeys(("oral mucosa", "tongue", "gingiva", "floor of mouth"), ("oral", "oral/genital")),
 }
+
+#: How coded terms name a place on the body: "Skin of anterior surface of lower leg", "Nail unit of great toe",
+#: "Structure of head and/or neck (body structure)". Source of the terms: DICOM PS3.16, CID 4029 and 4031.
+_CODED: Final = re.compile(
+    r"(?:entire )?(?:(?:skin|nail unit|(?:oral )?mucosa|structure|region)(?: structure| region)? of )(?:the )?(.+?)"
+    r"(?: \((?:body structure|finding site)\))?"
+)
+#: What coded terms put before a place that is one here.
+_QUALIFIER: Final = re.compile(
+    r"(?:left|right|upper|lower|mid|middle|anterior|posterior|lateral|medial|superior|inferior|dorsal|plantar|palmar|"
+    r"great|second|third|fourth|fifth|index|ring|little|external|the) "
+)
 
 
 def normal(value: object) -> str | None:
@@ -193,13 +213,27 @@ class Words:
 
     def _synonym(self, word: str) -> str | None:
         # "left arm" is an arm; asked last, as a model may tell left from right.
-        for key in dict.fromkeys((_loose(word), _loose(word.removeprefix("left ").removeprefix("right ")))):
+        sides = (word, word.removeprefix("left ").removeprefix("right "))
+        for key in dict.fromkeys(map(_loose, (*sides, *_coded_places(word)))):
             for candidate in (key, *_SYNONYMS.get(key, ())):
                 found = self._loose.get(_loose(candidate))
                 # "yes" is 1 where all there is are 0 and 1; among grades from 1 to 4 it is nothing.
                 if found is not None and (self._binary or not found.isdigit()):
                     return found
         return None
+
+
+def _coded_places(word: str) -> Iterator[str]:
+    """Yield the places that a coded term names, the nearest first: of "skin of dorsum of the nose" the nose."""
+    found = _CODED.fullmatch(word.replace("and/or", "or"))
+    rest = "" if found is None else found[1]
+    while rest:
+        bare = rest
+        while bare not in _WITHIN and _QUALIFIER.match(bare):
+            bare = _QUALIFIER.sub("", bare, count=1)
+        if _loose(bare) in _SYNONYMS:
+            yield bare
+        rest = rest.partition(" of ")[2].removeprefix("the ")
 
 
 def says_nothing(text: str | None) -> bool:
@@ -245,3 +279,6 @@ def _gathered() -> dict[str, tuple[str, ...]]:
 
 
 _SYNONYMS: Final = _gathered()
+
+#: Every body site that `Words` understands, for data that have no vocabulary of their own yet.
+BODY_SITES: Final = Words(tuple(_WITHIN), {})

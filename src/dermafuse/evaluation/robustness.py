@@ -95,4 +95,5 @@ def queries(
 ) -> Iterator[Query]:
     """Yield one question an image, in order, with what is known of ``fields``; ``change`` alters the pixels first."""
     for path, known in zip(records.table["path"], records.known(fields), strict=True):
-        yield Query(Path(path) if change is None else change(read_pixels(Path(path))), known)
+        image = Path(path) if change is None else change(read_pixels(Path(path)))
+        yield Query(image, known, completed=bool(fields))  # without fields: as if nobody knew, the file neither

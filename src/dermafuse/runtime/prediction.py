@@ -40,6 +40,7 @@ class Prediction:
         missing: metadata fields that told the model nothing (not given, "unknown", or a word never seen).
         unknown: of these the fields whose word stands for none that the model knows -> that word as given.
         quality: whether the image is blurred or badly exposed; ``None`` where nobody looked.
+        from_file: metadata field -> value that nobody gave, taken from the image's own DICOM file.
 
     Example:
         >>> import dermafuse as df
@@ -62,6 +63,7 @@ class Prediction:
     missing: tuple[str, ...]
     unknown: Mapping[str, str] = field(default_factory=dict)
     quality: Quality | None = None
+    from_file: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def ranked(self) -> list[tuple[str, float]]:
@@ -69,14 +71,16 @@ class Prediction:
         return sorted(self.probabilities.items(), key=lambda entry: -entry[1])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as plain JSON values; ``unknown`` and ``quality`` only where there are such."""
+        """Return the prediction as plain JSON values; the last three fields only where there are such."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["probabilities"] = dict(self.probabilities)
         plain["prediction_set"] = None if self.prediction_set is None else list(self.prediction_set)
         plain["missing"] = list(self.missing)
         plain["unknown"] = dict(self.unknown)
-        if not self.unknown:
-            del plain["unknown"]
+        plain["from_file"] = dict(self.from_file)
+        for name in ("unknown", "from_file"):
+            if not plain[name]:
+                del plain[name]
         if self.quality is None:
             del plain["quality"]
         else:
@@ -94,9 +98,11 @@ class Prediction:
 class Query:
     """One image to predict, with what is known about the patient and the lesion (field -> value).
 
-    ``name`` is what to call an image in errors that has no path.
+    ``name`` is what to call an image in errors that has no path; ``completed`` says whether a DICOM file may tell what
+    nobody gave.
     """
 
     image: ImageSource
     metadata: Mapping[str, object] = field(default_factory=dict)
     name: str | None = None
+    completed: bool = True

@@ -22,6 +22,7 @@ from dermafuse.runtime.decision import quality, temperature
 from dermafuse.runtime.decision.out_of_distribution import ood_scores
 from dermafuse.runtime.decision.rule import choose_labels, ranked_sets
 from dermafuse.runtime.engine import Engine, Precision
+from dermafuse.runtime.file_metadata import completed
 from dermafuse.runtime.network import LOGITS, Network, check_network, inference_model
 from dermafuse.runtime.prediction import ImageSource, Prediction, Query, Views
 
@@ -264,11 +265,12 @@ class Predictor:
             ImageError, DataError, ConfigError: as `predict`.
         """
         _check_views(views)
+        query, taken = completed(query, self.fields, self.bundle.encoder)
         probabilities, strange, pictures = self._infer(query, views)
         size = max(pictures)
         seen = pictures[size] if size >= quality.SIDE else _load(query, quality.SIDE)
         said = self.conclude(np.mean(probabilities, axis=0), strange, query.metadata)
-        return dataclasses.replace(said, quality=quality.judge(resize(seen, quality.SIDE)))
+        return dataclasses.replace(said, quality=quality.judge(resize(seen, quality.SIDE)), from_file=taken)
 
     def predict_views(self, query: Query) -> list[Prediction]:
         """Predict the 8 flips and quarter turns of one image each by itself, the image as it is first.
@@ -276,6 +278,7 @@ class Predictor:
         Raises:
             ImageError, DataError, ConfigError: as `predict`.
         """
+        query, _ = completed(query, self.fields, self.bundle.encoder)
         probabilities, _, _ = self._infer(query, 8)
         return [
             self.conclude(row, None, query.metadata)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dermafuse.runtime.batch.unknown_words import UnknownWords
 from dermafuse.runtime.prediction import ImageSource, Prediction
 from dermafuse.serving.desk import Reply
 from dermafuse.serving.limits import Problem
@@ -60,10 +61,13 @@ def infer(model: ServedModel, body: bytes, length: str | None, deadline: float) 
             raise Problem(503, "There was no time left; send fewer images at once.", retry_after=2)
         record = given_values({name: column[index] for name, column in columns.items()})
         said.append(model.predict(image, record, int(views)))
+    words = UnknownWords(model.predictor.bundle.encoder)
+    for one in said:
+        words.add(one)
     head = {
         "model_name": model.name,
         "model_version": model.version,
-        "parameters": {"digest": model.facts["digest"]},
+        "parameters": {"digest": model.facts["digest"], **({"notes": words.of_files()} if words.from_file else {})},
         **({} if asked.id is None else {"id": asked.id}),
     }
     content, headers = write_answer(head, _chosen(model, asked, said))

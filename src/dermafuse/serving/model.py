@@ -135,8 +135,8 @@ class ServedModel:
                 sentences["prediction_set_text"] = "None of the classes fits this image."
         words = UnknownWords(self.predictor.bundle.encoder)
         words.add(said)
-        if said.unknown:
-            sentences["notes"] = words.sentences()
+        if notes := words.sentences():
+            sentences["notes"] = notes
         return sentences
 
     def describe(self) -> dict[str, Any]:

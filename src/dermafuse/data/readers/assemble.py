@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dermafuse.data.image_names import ImageFinder, fold, image_ids, refuse_rivals, take_apart
+from dermafuse.data.readers.dicom_facts import FileFacts
 from dermafuse.data.records import COLUMNS, SYNTHETIC_MARKER, Records
 from dermafuse.data.scan import Scan
 from dermafuse.data.tables import check_image_ids, check_labels, text_column
@@ -113,6 +114,7 @@ def assemble(
         for name, values in draft.text.items()
     }
     columns |= {name: pd.Series(np.asarray(values, np.float64)) for name, values in draft.numbers.items()}
+    filed = FileFacts(columns, paths, numeric=numeric, categorical=categorical, values=draft.values)
     whole = pd.DataFrame(columns)
     folder = root if root.is_dir() else root.parent
     return Records(
@@ -120,12 +122,13 @@ def assemble(
         layout=layout,
         root=root,
         labels=classes,
-        numeric=numeric,
-        categorical=categorical,
+        numeric=filed.numeric,
+        categorical=filed.categorical,
         skipped=_skipped([name for name, path in zip(ids, paths, strict=True) if path is None]),
         notes=(
             *draft.notes,
             *_spelling_notes(draft, spelled),
+            *filed.notes(),
             *_notes(whole[here], draft, finder, found, paths, known),
         ),
         synthetic=(folder / SYNTHETIC_MARKER).exists(),

@@ -39,7 +39,7 @@ class TableSummary:
         predicted: rows with a prediction.
         failed: rows without one; each is in ``skipped`` with its reason.
         resumed: rows that an earlier, interrupted run had done.
-        absent: metadata fields of the model that the table has no column for.
+        absent: metadata fields of the model that the table has no column for, and no DICOM file says.
         notes: sentences on how the table was read and its images were found.
         unknown: metadata field -> word that the model does not know -> rows of this run that have it.
         unknown_notes: the same in sentences, with what the model knows.
@@ -178,7 +178,7 @@ class _Task:
     def summary(self, started: float, unknown: UnknownWords, **counts: Any) -> TableSummary:
         return TableSummary(
             predicted=counts["rows"] - counts["failed"],
-            absent=self.reader.columns.absent,
+            absent=tuple(name for name in self.reader.columns.absent if name not in unknown.from_file),
             notes=(*self.reader.notes(), *counts.pop("notes", ())),
             unknown={name: dict(words) for name, words in unknown.counts.items()},
             unknown_notes=tuple(unknown.sentences()),

@@ -84,6 +84,7 @@ class GrowingBlock:
             "skipped": self._skipped,
             "predictions": self._unknown.predictions,
             "unknown": {name: dict(words) for name, words in self._unknown.counts.items()},
+            "from_file": dict(self._unknown.from_file),
         }
         return json.dumps(head).encode() + b"\n" + b"".join(self._rows)
 
@@ -103,6 +104,7 @@ class FinishedBlock:
     skipped: Sequence[tuple[int, str, str]]
     predictions: int
     unknown: dict[str, dict[str, int]]
+    from_file: dict[str, int]
 
     @classmethod
     def read(cls, content: bytes) -> FinishedBlock:
@@ -115,7 +117,8 @@ class FinishedBlock:
         try:
             facts = json.loads(head)
             skipped = [(int(number), str(image), str(reason)) for number, image, reason in facts["skipped"]]
-            return cls(rows, int(facts["rows"]), skipped, int(facts["predictions"]), facts["unknown"])
+            from_file = dict(facts.get("from_file", {}))
+            return cls(rows, int(facts["rows"]), skipped, int(facts["predictions"]), facts["unknown"], from_file)
         except (ValueError, KeyError, TypeError) as error:
             raise OutputError("A shard was written by another version of dermafuse; use --overwrite.") from error
 
@@ -124,3 +127,4 @@ class FinishedBlock:
         words.predictions += self.predictions
         for name, found in self.unknown.items():
             words.counts.setdefault(name, Counter()).update(found)
+        words.from_file.update(self.from_file)

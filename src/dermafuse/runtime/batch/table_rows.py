@@ -27,7 +27,7 @@ _MAX_HINTS: Final = (5, 1)
 #: A table is divided into about so many blocks, of no fewer and no more rows than this.
 _BLOCKS: Final = 256
 _FEWEST, _MOST = 16, 4096
-_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".JPG", ".tif", ".tiff", ".bmp", ".webp")
+_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".JPG", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".DCM")
 
 
 @dataclass(frozen=True)

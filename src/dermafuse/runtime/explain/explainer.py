@@ -6,6 +6,7 @@ predictor; ``Explanation.prediction`` is the prediction of that computation, so 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -23,8 +24,9 @@ from dermafuse.runtime.decision.out_of_distribution import ood_scores
 from dermafuse.runtime.engine import Engine
 from dermafuse.runtime.explain.attribution import MAX_PLAYERS, grad_cam, shapley
 from dermafuse.runtime.explain.headgraph import HeadGraph
+from dermafuse.runtime.file_metadata import completed
 from dermafuse.runtime.network import FEATURE_MAP, LOGITS, META_INPUT, check_network, inference_model
-from dermafuse.runtime.prediction import ImageSource, Prediction
+from dermafuse.runtime.prediction import ImageSource, Prediction, Query
 
 Floats = npt.NDArray[np.float64]
 
@@ -202,11 +204,14 @@ class Explainer:
             raise ConfigError(
                 f"There is no class '{target}'; there are {', '.join(bundle.classes)}.{nearest(target, bundle.classes)}"
             )
-        given = {name: value for name, value in metadata.items() if value is not None}
-        self._predictor.check_fields(given)
+        asked = {name: value for name, value in metadata.items() if value is not None}
+        self._predictor.check_fields(asked)
+        query, taken = completed(Query(image, asked), self._predictor.fields, bundle.encoder)
+        given = dict(query.metadata)
         meta = self._predictor.encode(given)
         seen, score = self._look(image)
         prediction = self._predictor.conclude(self._probabilities(seen, meta), score, given)
+        prediction = dataclasses.replace(prediction, from_file=taken)
         chosen = target or prediction.label
         attributions, baseline, notes = self._attribute(seen, meta)
         if bundle.info.get("frozen"):
