@@ -24,9 +24,15 @@ from dicom_files import write_dicom
 from tiny_bundle import tiny_image
 
 EXACT = (
-    files.IMPLICIT, files.EXPLICIT, files.BIG, files.DEFLATED, files.RLE, files.LOSSLESS, files.LOSSLESS_1,
+    files.IMPLICIT,
+    files.EXPLICIT,
+    files.BIG,
+    files.DEFLATED,
+    files.RLE,
+    files.LOSSLESS,
+    files.LOSSLESS_1,
     files.J2K_LOSSLESS,
-)  # fmt: skip
+)
 LOSSY = (files.BASELINE, files.EXTENDED, files.J2K)
 PICTURE = tiny_image(3, height=46, width=62)
 
@@ -161,11 +167,13 @@ REFUSED = {
     "a JPEG 2000 of another size": (write_dicom(PICTURE, files.J2K, Columns=64), "damaged or cut short"),
     "RLE of another size": (write_dicom(PICTURE, files.RLE, Columns=64), "damaged or cut short"),
     "dark": (write_dicom(PICTURE.astype(np.uint16) << 4), "nearly black"),
-    "video": (write_dicom(PICTURE, files.BASELINE).replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.4.10"),
-              "not read"),
+    "video": (
+        write_dicom(PICTURE, files.BASELINE).replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.4.10"),
+        "not read",
+    ),
     "a bomb": (files.deflated_bomb(80 << 20), "over 64 MiB"),
     "an envelope": (b"\x30\x82\x20\x00\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03" + bytes(90), "encrypted"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -226,7 +234,7 @@ def test_identifiers_never_become_values() -> None:
 @pytest.mark.parametrize(
     ("age", "years"),
     [("055Y", 55.0), ("018M", 1.5), ("026W", 0.5), ("001D", 0.0), ("000Y", None), ("55", None), ("999Y", None)],
-)  # fmt: skip
+)
 def test_ages_are_years(age: str, years: float | None) -> None:
     assert dicom.facts(write_dicom(PICTURE, age=age)).get("age") == years
 
@@ -256,10 +264,15 @@ def test_most_of_the_standard_body_sites_are_words_that_are_known() -> None:
     assert sum(BODY_SITES.find(term) is not None for term in terms) >= 135
     ham = Words(("back", "face", "acral", "foot", "lower extremity", "chest", "genital"), {})
     told = {
-        "Skin of back": "back", "Skin of posterior surface of thorax": "back", "Skin of dorsum of nose": "face",
-        "Skin of sole of foot": "acral", "Nail unit of great toe": "foot", "Skin of scrotum": "genital",
-        "Skin of anterior surface of lower leg": "lower extremity", "history of back": None,
-    }  # fmt: skip
+        "Skin of back": "back",
+        "Skin of posterior surface of thorax": "back",
+        "Skin of dorsum of nose": "face",
+        "Skin of sole of foot": "acral",
+        "Nail unit of great toe": "foot",
+        "Skin of scrotum": "genital",
+        "Skin of anterior surface of lower leg": "lower extremity",
+        "history of back": None,
+    }
     assert {term: ham.find(term) for term in told} == told
 
 
@@ -282,5 +295,6 @@ except Exception as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "{}", f'ImageError {path} is a DICOM file, which needs pydicom; run: pip install "dermafuse[dicom]".',
-    ]  # fmt: skip
+        "{}",
+        f'ImageError {path} is a DICOM file, which needs pydicom; run: pip install "dermafuse[dicom]".',
+    ]

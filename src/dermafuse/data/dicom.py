@@ -49,13 +49,32 @@ _ENCODED: Final = frozenset(
 )
 _FACT_TAGS: Final = ("PatientAge", "PatientSex", "AnatomicRegionSequence")
 _TAGS: Final = (
-    "SOPClassUID", "NumberOfFrames", "EncryptedAttributesSequence", "SamplesPerPixel", "PhotometricInterpretation",
-    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
-    "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence", "WindowCenter", "WindowWidth",
-    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData", "PixelData",
-)  # fmt: skip
+    "SOPClassUID",
+    "NumberOfFrames",
+    "EncryptedAttributesSequence",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PlanarConfiguration",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "PixelData",
+)
 #: A deflated file of a few kilobytes can hold gigabytes.
 _MOST_INFLATED: Final = 64 * 1024**2
 #: The facts stand before the pixels: so much is read for them.
