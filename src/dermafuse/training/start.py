@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.records import Records
@@ -18,13 +18,15 @@ from dermafuse.progress import Reporter
 from dermafuse.runtime.engine import choose_precision
 from dermafuse.training.claim import check_output, in_parts, is_finished, is_free, is_started, resumed, resumed_audits
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.extract import Extracted, extract_features
 from dermafuse.training.finished_folds import read_folds
 from dermafuse.training.first_look import choose_split, draw_split
 from dermafuse.training.image_size import with_image_size
 from dermafuse.training.loop.cpu_share import threads_of_a_part
 from dermafuse.training.partition import POOLED, front_path, plan_network
 from dermafuse.training.quiet import load_tensorflow
+
+if TYPE_CHECKING:
+    from dermafuse.training.extract import Extracted
 
 
 def train(
@@ -156,6 +158,8 @@ def extract(
     _refuse_settings(config, None)
     check_packages()
     config, records = readied(config)
+    from dermafuse.training.extract import extract_features
+
     return extract_features(config, records, report, part=part, runner=runner)
 
 
