@@ -1,26 +1,23 @@
 """Which pairs of images might show the same: the most similar fingerprints, over zooms, flips and turns.
 
-All images are compared with all others block by block, and only the best pairs are kept, so that memory grows with
-the number of images, not with its square.
+All images are compared with all others block by block, or above some ten thousand of them with those of nearby lists
+(`neighbours`), and only the best pairs are kept, so that memory grows with the number of images, not with its square.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from dermafuse.checks.fingerprints import ZOOMS, Fingerprints, Floats
+from dermafuse.checks.neighbours import Exact, Lists, Neighbours, Rows, Sample, Search, use_lists
 from dermafuse.errors import DataError
 from dermafuse.progress import Advance, Reporter
 
-Rows = npt.NDArray[np.int64]
-
 #: Fingerprints less alike than this are never of interest.
 _FLOOR: Final = 0.5
-_BLOCK: Final = 1024
 #: Dimensions of the whitened embeddings.
 _EMBEDDING_RANK: Final = 256
 _VIEWS: Final = 8
@@ -28,37 +25,46 @@ _VIEWS: Final = 8
 
 def candidates(
     pixels: npt.NDArray[np.uint8], embeddings: npt.ArrayLike | None, limit: int, report: Reporter
-) -> tuple[tuple[Rows, Rows], Rows, npt.NDArray[np.float64]]:
-    """Return (rows, views) of the images to turn and zoom, rows to lay them over, and zooms; about ``limit`` pairs."""
+) -> tuple[tuple[Rows, Rows], Rows, npt.NDArray[np.float64], Search]:
+    """Return (rows, views) of the images to turn and zoom, rows to lay them over, zooms, and how these were found.
+
+    About ``limit`` pairs.
+    """
     n = len(pixels)
     looks = len(ZOOMS) + _VIEWS - 1 + (embeddings is not None)
+    prints = Fingerprints(pixels)
+    sample = Sample(n) if use_lists(n, prints.vectors.shape[1], looks, report) else None
     with report.bar("Comparing all images with all others", looks * n, "images") as advance:
-        return _compared(pixels, embeddings, limit, advance)
+        return _compared(prints, embeddings, limit, sample, advance)
 
 
 def _compared(
-    pixels: npt.NDArray[np.uint8], embeddings: npt.ArrayLike | None, limit: int, advance: Advance
-) -> tuple[tuple[Rows, Rows], Rows, npt.NDArray[np.float64]]:
-    prints = Fingerprints(pixels)
-    best = _Best(len(pixels), limit, advance)
+    prints: Fingerprints, embeddings: npt.ArrayLike | None, limit: int, sample: Sample | None, advance: Advance
+) -> tuple[tuple[Rows, Rows], Rows, npt.NDArray[np.float64], Search]:
+    n = len(prints.vectors)
+    best = _Best(prints.vectors, limit, sample, advance)
     for number, zoom in enumerate(ZOOMS):
-        best.add(prints.zoomed(zoom) if number else prints.vectors, prints.vectors, (0, zoom), symmetric=number == 0)
+        best.add(prints.zoomed(zoom) if number else prints.vectors, (0, zoom), symmetric=number == 0)
     for view in range(1, _VIEWS):
         # The views are a group: a pair that view v brings together is brought together by its inverse as well.
-        best.add(prints.turned(view), prints.vectors, (view, 1.0), symmetric=False)
+        best.add(prints.turned(view), (view, 1.0), symmetric=False)
     rows, targets, channels, _ = best.take()
+    search = Search("exact", 1.0, n)
+    if sample is not None:
+        found_pairs = np.minimum(rows, targets) * n + np.maximum(rows, targets)
+        search = Search("faiss", sample.recall(found_pairs, best.floor), len(sample.rows))
     found = [(rows, targets, channels)]
     settings = list(best.channels)
     if embeddings is not None:
-        alike = _Best(len(pixels), limit // 3, advance)
-        vectors = _whitened(embeddings, len(pixels))
-        alike.add(vectors, vectors, (0, 1.0), symmetric=True)
+        vectors = _whitened(embeddings, n)
+        alike = _Best(vectors, limit // 3, None, advance, lists=sample is not None)
+        alike.add(vectors, (0, 1.0), symmetric=True)
         one, other, _, _ = alike.take()
         found.append(_best_zoom(prints, one, other))
     rows, targets, channels = (np.concatenate(parts) for parts in zip(*found, strict=True))
     views = np.array([view for view, _ in settings])[channels]
     zooms = np.array([zoom for _, zoom in settings])[channels]
-    return (rows, views), targets, zooms
+    return (rows, views), targets, zooms, search
 
 
 def _best_zoom(prints: Fingerprints, one: Rows, other: Rows) -> tuple[Rows, Rows, Rows]:
@@ -75,10 +81,15 @@ def _best_zoom(prints: Fingerprints, one: Rows, other: Rows) -> tuple[Rows, Rows
 class _Best:
     """The most similar ordered pairs so far, over several comparisons (channels), in bounded memory."""
 
-    def __init__(self, n: int, limit: int, advance: Advance) -> None:
-        self.n = n
+    def __init__(
+        self, right: Floats, limit: int, sample: Sample | None, advance: Advance, *, lists: bool = False
+    ) -> None:
+        self.n = len(right)
         self.limit = max(limit, 1)
         self.floor = _FLOOR
+        self._right = right
+        self._near: Neighbours = Lists(right) if lists or sample is not None else Exact(right)
+        self._sample = sample
         self._advance = advance
         self.channels: list[tuple[int, float]] = []
         self._keys: list[Rows] = []
@@ -86,21 +97,21 @@ class _Best:
         self._from: list[Rows] = []
         self._held = 0
 
-    def add(self, left: Floats, right: Floats, channel: tuple[int, float], *, symmetric: bool) -> None:
-        """Compare unit vectors (n, d): all i with all j, or with the j above i where that says it all."""
+    def add(self, left: Floats, channel: tuple[int, float], *, symmetric: bool) -> None:
+        """Compare unit vectors (n, d) with one's own: all i with all j, or the j above i where that says it all."""
         number = len(self.channels)
         self.channels.append(channel)
-        for begin, scores in _blocks(left, right):
-            near = np.flatnonzero(scores.ravel() > self.floor)
-            i, j = near // self.n + begin, near % self.n
+        if self._sample is not None:
+            self._sample.look(left, self._right, self.floor)
+        for looked_at, i, j, scores in self._near.above(left, lambda: self.floor):
             wanted = i < j if symmetric else i != j
             self._keys.append((i * self.n + j)[wanted])
-            self._scores.append(scores.ravel()[near[wanted]])
+            self._scores.append(scores[wanted])
             self._from.append(np.full(int(wanted.sum()), number))
             self._held += int(wanted.sum())
             if self._held > 4 * self.limit:
                 self._prune()
-            self._advance(len(scores))
+            self._advance(looked_at)
 
     def take(self) -> tuple[Rows, Rows, Rows, Floats]:
         """Return i, j, channel and score of the best pairs."""
@@ -126,11 +137,6 @@ class _Best:
         self._held = len(kept)
         if len(kept) == self.limit:
             self.floor = max(self.floor, float(scores[kept].min()))
-
-
-def _blocks(left: Floats, right: Floats) -> Iterator[tuple[int, Floats]]:
-    for begin in range(0, len(left), _BLOCK):
-        yield begin, left[begin : begin + _BLOCK] @ right.T
 
 
 def _whitened(embeddings: npt.ArrayLike, n: int) -> Floats:

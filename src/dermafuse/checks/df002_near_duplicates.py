@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from dermafuse.checks.context import Given
 from dermafuse.checks.findings import Finding
 from dermafuse.checks.near_duplicates import NearDuplicates, find_near_duplicates
+from dermafuse.checks.neighbours import Search
 from dermafuse.data.splits import Split
 
 CODE: Final = "DF002"
@@ -52,6 +54,7 @@ def check(given: Given) -> Finding | None:
         "listed": pairs,
         "validation": _validation(found),
         "used_embeddings": embeddings is not None,
+        "search": asdict(found.search),
     }
     explanation = (
         f"{len(missed):,} pair(s) of images look like pictures of one lesion although their {group} ids differ; in "
@@ -69,6 +72,7 @@ def check(given: Given) -> Finding | None:
             f"{quality.recall:.0%} of all pairs of one lesion are found; the others were taken from another angle "
             "or at another time."
         ).replace("%", " %")
+    explanation += _searched(found.search)
     likely = int(agree.sum()) > 0 or quality is None
     return Finding(
         CODE,
@@ -100,6 +104,16 @@ def _crossing(split: Split, n: int, first: np.ndarray[Any, Any], second: np.ndar
     side = np.zeros(n, dtype=np.int8)
     side[split.train], side[split.validation] = 1, 2
     return int(((side[first] * side[second]) == 2).sum())
+
+
+def _searched(search: Search) -> str:
+    """Return a sentence on what a search that was not exact overlooks, with a leading blank, else ``""``."""
+    if search.recall is None or search.engine == "exact":
+        return ""
+    return (
+        f" So many images are not compared with all others: of the similar pairs of {search.sampled:,} images that "
+        f"were, the search found {search.recall:.1%}."
+    ).replace("%", " %")
 
 
 def _validation(found: NearDuplicates) -> dict[str, Any] | None:

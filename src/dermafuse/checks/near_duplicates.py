@@ -21,8 +21,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse.checks.candidate_pairs import Rows, candidates
+from dermafuse.checks.candidate_pairs import candidates
 from dermafuse.checks.fingerprints import SIDE, Floats, fit
+from dermafuse.checks.neighbours import Rows, Search
 from dermafuse.data.images import view
 from dermafuse.errors import DataError
 from dermafuse.progress import Reporter, Silent
@@ -72,6 +73,7 @@ class NearDuplicates:
         threshold: pairs at or above it are near-duplicates.
         same_lesion: (m,) whether the ids know the pair.
         validation: ``None`` where no lesion id is shared.
+        search: how the candidates were found.
     """
 
     first: Rows
@@ -80,6 +82,7 @@ class NearDuplicates:
     threshold: float
     same_lesion: npt.NDArray[np.bool_]
     validation: Validation | None
+    search: Search
 
     @property
     def missed(self) -> npt.NDArray[np.bool_]:
@@ -104,7 +107,8 @@ def find_near_duplicates(
         threads: 0 means all CPUs.
         report: who is told the progress.
 
-    About 30 s for 10,000 images on 2 CPUs; memory grows with n, not with its square.
+    About 30 s for 10,000 images on 2 CPUs; memory grows with n, not with its square, and above
+    `dermafuse.checks.neighbours.EXACT_UP_TO` images so does the time, where faiss is installed.
 
     Raises:
         DataError: arrays of another shape.
@@ -118,7 +122,7 @@ def find_near_duplicates(
             f"pass uint8 (n, {SIDE}, {SIDE}) and one id an image."
         )
     report = report or Silent()
-    source, target, zoom = candidates(pixels, embeddings, _KEPT * n, report)
+    source, target, zoom, search = candidates(pixels, embeddings, _KEPT * n, report)
     fits = _register(pixels, source, target, zoom, threads, report)
     low, high = np.minimum(source[0], target), np.maximum(source[0], target)
     order = np.lexsort((high, low, -fits))
@@ -128,7 +132,7 @@ def find_near_duplicates(
     first, second, fits = first[keep], second[keep], fits[keep]
     same = names[first] == names[second]
     threshold, validation = _judge(first, second, fits, same, names)
-    return NearDuplicates(first, second, fits, threshold, same, validation)
+    return NearDuplicates(first, second, fits, threshold, same, validation, search)
 
 
 def _register(
