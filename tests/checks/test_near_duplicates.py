@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dermafuse.checks import neighbours
 from dermafuse.checks.fingerprints import CORNER, Fingerprints, fit, to_grey, zoom_matrix
 from dermafuse.checks.image_facts import read_images
 from dermafuse.checks.near_duplicates import DEFAULT_THRESHOLD, find_near_duplicates
 from dermafuse.data.images import load_image, view
 from dermafuse.data.readers.read import read_dataset
 from dermafuse.errors import DataError
+from dermafuse.progress import Silent
 
 
 def textures(n: int, seed: int = 0) -> np.ndarray:
@@ -101,6 +105,54 @@ def test_embeddings_bring_candidates_that_fingerprints_overlook() -> None:
     embeddings[30] = embeddings[4] + 0.01
     with_them = find_near_duplicates(grey, np.arange(40), embeddings=embeddings)
     assert (4, 30) in zip(with_them.first.tolist(), with_them.second.tolist(), strict=True)
+
+
+def test_many_images_are_looked_for_in_lists_and_what_that_overlooks_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(1)
+    base = textures(400)
+    grey = np.concatenate([base, np.clip(base[:200] + rng.normal(0, 6, (200, 64, 64)), 0, 255).astype(np.uint8)])
+    exact = find_near_duplicates(grey, np.arange(600))
+    assert (exact.search.engine, exact.search.recall) == ("exact", 1.0)
+    monkeypatch.setattr(neighbours, "EXACT_UP_TO", 100)
+    fast = find_near_duplicates(grey, np.arange(600))
+    assert fast.search.engine == "faiss"
+    assert fast.search.sampled == 256
+    known = set(zip(exact.first[exact.missed].tolist(), exact.second[exact.missed].tolist(), strict=True))
+    found = set(zip(fast.first[fast.missed].tolist(), fast.second[fast.missed].tolist(), strict=True))
+    assert len(known) == 200
+    assert len(found & known) >= 0.98 * len(known)
+    # The stated recall is that of all candidates, these among them.
+    pairs = [set(zip(each.first.tolist(), each.second.tolist(), strict=True)) for each in (exact, fast)]
+    assert fast.search.recall == pytest.approx(len(pairs[0] & pairs[1]) / len(pairs[0]), abs=0.03)
+
+
+def test_without_faiss_the_exact_search_goes_on_and_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Listening(Silent):
+        said: ClassVar[list[str]] = []
+
+        def warn(self, text: str) -> None:
+            self.said.append(text)
+
+    monkeypatch.setattr(neighbours, "EXACT_UP_TO", 20)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(neighbours.importlib.util, "find_spec", lambda name: None)
+    grey = textures(30)
+    grey[20] = view(grey[4], 3)
+    found = find_near_duplicates(grey, np.arange(30), report=Listening())
+    assert found.search.engine == "exact"
+    assert found.first[found.missed].tolist() == [4]
+    assert len(Listening.said) == 1
+    assert "minutes; pip install 'dermafuse[check-large]'" in Listening.said[0]
+
+
+def test_a_thousand_copies_of_a_placeholder_hide_no_other_pair() -> None:
+    grey = np.concatenate([textures(40), np.repeat(textures(1, seed=5), 1000, axis=0)])
+    grey[30] = view(grey[4], 5)
+    found = missed_pairs(grey)
+    assert (4, 30) in found
+    assert len(found) == 1 + 999  # each copy with the first
 
 
 def test_arrays_of_another_form_are_refused() -> None:

@@ -28,8 +28,10 @@ _DETAIL: Final = 2.0
 _PATCH: Final = 32
 #: Grey levels below which local contrast counts as none: keeps noise of flat skin from being blown up.
 _FLAT: Final = 2.0
-#: Zooms around a candidate's own that registration tries.
-_NEAR: Final = (0.92, 0.96, 1.0, 1.04, 1.08)
+#: Zooms around a candidate's own that registration tries after it, and the fit from which that is worth while: of 601
+#: pairs of HAM10000 that reach 0.6 in the end, the least begins at 0.46.
+_NEAR: Final = (0.92, 0.96, 1.04, 1.08)
+_WORTH: Final = 0.4
 
 
 def to_grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -139,18 +141,21 @@ def fit(first: Floats, second: Floats, zoom: npt.NDArray[np.float64]) -> Floats:
     area = _PATCH * _PATCH
     spread = np.sqrt(np.maximum(squares - np.square(sums) / area, 1e-6))
     there = scipy.fft.rfft2(ground)
-    for factor in _NEAR:
+    for factor in (1.0, *_NEAR):
+        rows = np.flatnonzero(best >= _WORTH) if factor != 1.0 else np.arange(len(first))
+        if not len(rows):
+            break
         matrices = np.stack([zoom_matrix(value) for value in np.unique(zoom) * factor])
-        matrix = matrices[np.searchsorted(np.unique(zoom), zoom)]
-        enlarged: Floats = np.asarray(matrix @ first @ matrix.swapaxes(1, 2), dtype=np.float32)
+        matrix = matrices[np.searchsorted(np.unique(zoom), zoom[rows])]
+        enlarged: Floats = np.asarray(matrix @ first[rows] @ matrix.swapaxes(1, 2), dtype=np.float32)
         margin = (SIDE - _PATCH) // 2
         patch = details(enlarged)[:, margin:-margin, margin:-margin]
         patch = patch - patch.mean(axis=(1, 2), keepdims=True)
         norm = np.sqrt(np.maximum(np.square(patch).sum(axis=(1, 2)), 1e-6))
         here = scipy.fft.rfft2(patch, s=(SIDE, SIDE))
-        products = scipy.fft.irfft2(there * np.conj(here), s=(SIDE, SIDE))[:, : 2 * margin + 1, : 2 * margin + 1]
-        found = (products / spread).max(axis=(1, 2)) / norm
-        np.maximum(best, found, out=best)
+        products = scipy.fft.irfft2(there[rows] * np.conj(here), s=(SIDE, SIDE))
+        found = (products[:, : 2 * margin + 1, : 2 * margin + 1] / spread[rows]).max(axis=(1, 2)) / norm
+        best[rows] = np.maximum(best[rows], found)
     return best
 
 

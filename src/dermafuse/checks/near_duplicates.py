@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from dermafuse.checks.candidate_pairs import candidates
 from dermafuse.checks.fingerprints import SIDE, Floats, fit
@@ -122,9 +123,7 @@ def find_near_duplicates(
             f"pass uint8 (n, {SIDE}, {SIDE}) and one id an image."
         )
     report = report or Silent()
-    source, target, zoom, search = candidates(pixels, embeddings, _KEPT * n, report)
-    fits = _register(pixels, source, target, zoom, threads, report)
-    low, high = np.minimum(source[0], target), np.maximum(source[0], target)
+    low, high, fits, search = _looked_for(pixels, embeddings, threads, report)
     order = np.lexsort((high, low, -fits))
     first, second, fits = low[order], high[order], fits[order]
     _, keep = np.unique(first * n + second, return_index=True)  # the best fit of each pair comes first
@@ -133,6 +132,28 @@ def find_near_duplicates(
     same = names[first] == names[second]
     threshold, validation = _judge(first, second, fits, same, names)
     return NearDuplicates(first, second, fits, threshold, same, validation, search)
+
+
+def _looked_for(
+    pixels: npt.NDArray[np.uint8], embeddings: npt.ArrayLike | None, threads: int, report: Reporter
+) -> tuple[Rows, Rows, Floats, Search]:
+    """Return pairs of rows (smaller, larger), how well they fit, and how they were found.
+
+    Of equal images one is looked for and paired with each of its copies: a thousand copies of one placeholder make
+    half a million pairs, which would leave no room for others.
+    """
+    _, own, of = np.unique([xxhash.xxh3_128_digest(image) for image in pixels], return_index=True, return_inverse=True)
+    chosen = np.sort(own)
+    copies = np.setdiff1d(np.arange(len(pixels)), chosen)
+    if len(copies):
+        embeddings = None if embeddings is None else np.asarray(embeddings)[chosen]
+    kept = pixels[chosen] if len(copies) else pixels
+    source, target, zoom, search = candidates(kept, embeddings, _KEPT * len(kept), report)
+    fits = _register(kept, source, target, zoom, threads, report)
+    low, high = chosen[np.minimum(source[0], target)], chosen[np.maximum(source[0], target)]
+    originals = own[of[copies]]
+    low, high = np.concatenate([low, originals]), np.concatenate([high, copies])
+    return low, high, np.concatenate([fits, np.ones(len(copies), np.float32)]), search
 
 
 def _register(

@@ -106,7 +106,7 @@ def use_lists(n: int, width: int, looks: int, report: Reporter) -> bool:
         return False
     if importlib.util.find_spec("faiss") is not None:
         return True
-    block = np.random.default_rng(0).normal(size=(max(1, _SCORES // n), width)).astype(np.float32)
+    block = np.random.default_rng(0).normal(size=(min(_BLOCK, n), width)).astype(np.float32)
     started = time.perf_counter()
     np.flatnonzero(block @ block.T > 1e6)
     minutes = (time.perf_counter() - started) * (n / len(block)) ** 2 * looks / 60

@@ -9,6 +9,7 @@ dozens of cells some intervals miss zero by chance.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -44,6 +45,9 @@ MINIMUM_CLASS: Final = 10
 _BAND: Final = re.compile(r"(?P<below><)?\s*(?P<start>\d+(\.\d+)?)\s*(\+|-\s*\d+(\.\d+)?)?")
 #: Rows a bin in a cell's ECE, so that small cells use fewer bins rather than noisier ones.
 ROWS_PER_BIN: Final = 20
+
+#: Weights held at once as float64 (128 MB): bounds the memory at any number of rows.
+_WEIGHTS: Final = 2**24
 
 
 def age_bands(age: npt.ArrayLike, edges: Sequence[int] = (30, 50, 70)) -> npt.NDArray[np.str_]:
@@ -189,12 +193,13 @@ def _bootstrap(part: Scored, drawn: npt.NDArray[np.uint8], shared: IntArray) -> 
     """Return every metric of one side: (replicates, estimate), balanced accuracy over the shared classes."""
     engine = WeightedMetrics(part, per_class_scores=False)
     # A replicate that drew no lesion of this side has no metrics: NaN, not a division by zero.
-    drew: BoolArray = np.asarray(drawn.any(axis=0), dtype=np.bool_)
-    measured = _restrict(engine.measure(drawn[:, drew].astype(np.float64)), part, shared)
+    drew = np.flatnonzero(drawn.any(axis=0))
     found: Measures = {}
-    for path, values in measured.items():
-        found[path] = np.full(len(drew), np.nan)
-        found[path][drew] = values
+    parts = math.ceil(max(drawn.size, 1) / _WEIGHTS)  # one, but for tens of thousands of rows
+    for columns in np.array_split(drew, parts):
+        measured = _restrict(engine.measure(drawn[:, columns].astype(np.float64)), part, shared)
+        for path, values in measured.items():
+            found.setdefault(path, np.full(drawn.shape[1], np.nan))[columns] = values
     return found, _restrict(engine.measure(np.ones((len(part), 1))), part, shared)
 
 

@@ -17,7 +17,7 @@ from dermafuse.files import write_json
 from dermafuse.parallel import Part, Runner, ShardFolder
 from dermafuse.runtime.batch.data_rows import DataRows
 from dermafuse.runtime.batch.row_answers import cells_of, predict_rows
-from dermafuse.runtime.batch.table_output import Lines, OutputTable, columns_of, to_parquet
+from dermafuse.runtime.batch.table_output import Lines, OutputTable, columns_of, refuse_running, to_parquet
 from dermafuse.runtime.batch.table_rows import Row, TableReader
 from dermafuse.runtime.batch.table_shards import ShardedTable
 from dermafuse.runtime.batch.unknown_words import UnknownWords
@@ -272,6 +272,7 @@ def _check_output(task: _Task, identity: dict[str, Any], *, resume: bool, overwr
     """Refuse to destroy or to mix results, before any work starts."""
     partial, state = task.partial, task.state
     _refuse_existing(task.out, overwrite=overwrite)
+    refuse_running(partial)
     if overwrite and not resume:
         for leftover in (partial, state):
             leftover.unlink(missing_ok=True)

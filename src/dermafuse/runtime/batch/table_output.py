@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 from dermafuse.errors import OutputError
 from dermafuse.files import sync_folder
 from dermafuse.printable import csv_line, for_spreadsheet, plain
-from dermafuse.temporaries import temporary_folder
+from dermafuse.temporaries import temporary_folder, try_lock
 
 _SKIPPED_COLUMNS: Final = ("row", "image", "reason")
 
@@ -163,6 +163,8 @@ class OutputTable:
     def publish(self, out: Path, *, convert: Callable[[Path, Path], None] | None = None) -> None:
         """Put the complete output in its place, atomically, and the list of failed rows beside it."""
         try:
+            if self._partial.stat().st_ino != self._inode:
+                raise OutputError(f"{self._partial} was replaced by another run meanwhile; run the command again.")
             for path in (self._partial, self._skipped_partial):
                 with path.open("rb+") as stream:
                     os.fsync(stream.fileno())
@@ -181,14 +183,16 @@ class OutputTable:
             raise self._cannot_write(error) from error
 
     def _open(self, resume: bool) -> BinaryIO:
-        if resume and self._partial.exists():
-            stream = self._partial.open("rb+")
-            stream.truncate(self._complete_bytes(stream))
-            stream.seek(0, io.SEEK_END)
-            if stream.tell() or self._lines.json:
-                return stream
-        else:
-            stream = self._partial.open("wb+")
+        # Not "wb": what another process is writing must not be cut off before that is known.
+        stream = os.fdopen(os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666), "rb+")
+        if try_lock(stream.fileno()) is False:
+            stream.close()
+            raise _at_work(self._partial)
+        self._inode = os.fstat(stream.fileno()).st_ino
+        stream.truncate(self._complete_bytes(stream) if resume else 0)
+        stream.seek(0, io.SEEK_END)
+        if resume and (stream.tell() or self._lines.json):
+            return stream
         if not self._lines.json:
             stream.write(self._lines.csv(self._lines.columns))
             stream.flush()
@@ -226,6 +230,21 @@ class OutputTable:
         return OutputError(
             f"Cannot write {self._partial}: {error.strerror}; make room or choose another --out, then --resume."
         )
+
+
+def refuse_running(partial: Path) -> None:
+    """Refuse an output that a living process is writing.
+
+    Raises:
+        OutputError: says so.
+    """
+    with contextlib.suppress(OSError), partial.open("rb") as stream:
+        if try_lock(stream.fileno()) is False:
+            raise _at_work(partial)
+
+
+def _at_work(partial: Path) -> OutputError:
+    return OutputError(f"Another process is writing {partial}; wait for it, or choose another --out.")
 
 
 def to_parquet(partial: Path, out: Path) -> None:
