@@ -9,7 +9,7 @@ import numpy as np
 
 from dermafuse.checks.context import Given
 from dermafuse.checks.findings import Finding
-from dermafuse.checks.near_duplicates import NearDuplicates, find_near_duplicates
+from dermafuse.checks.near_duplicates import NearDuplicates, Validation, find_near_duplicates
 from dermafuse.checks.neighbours import Search
 from dermafuse.data.splits import Split
 
@@ -65,15 +65,8 @@ def check(given: Given) -> Finding | None:
         crossing = _crossing(given.split, len(given.table), first, second)
         data["across_the_split"] = crossing
         explanation += f" {crossing:,} of the pairs lie across the split."
-    quality = found.validation
-    if quality is not None and quality.precision is not None and quality.recall is not None:
-        explanation += (
-            f" Measured on lesions of known ids, {quality.precision:.0%} of the pairs found are of one lesion, and "
-            f"{quality.recall:.0%} of all pairs of one lesion are found; the others were taken from another angle "
-            "or at another time."
-        ).replace("%", " %")
-    explanation += _searched(found.search)
-    likely = int(agree.sum()) > 0 or quality is None
+    explanation += _quality(found.validation) + _searched(found.search)
+    likely = int(agree.sum()) > 0 or found.validation is None
     return Finding(
         CODE,
         TITLE,
@@ -104,6 +97,17 @@ def _crossing(split: Split, n: int, first: np.ndarray[Any, Any], second: np.ndar
     side = np.zeros(n, dtype=np.int8)
     side[split.train], side[split.validation] = 1, 2
     return int(((side[first] * side[second]) == 2).sum())
+
+
+def _quality(quality: Validation | None) -> str:
+    """Return a sentence on how good the search is, with a leading blank, else ``""``."""
+    if quality is None or quality.precision is None or quality.recall is None:
+        return ""
+    return (
+        f" Measured on lesions of known ids, {quality.precision:.0%} of the pairs found are of one lesion, and "
+        f"{quality.recall:.0%} of all pairs of one lesion are found; the others were taken from another angle "
+        "or at another time."
+    ).replace("%", " %")
 
 
 def _searched(search: Search) -> str:
