@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import xxhash
-from PIL import Image
 
 from dermafuse.checks.fingerprints import SIDE, to_grey
-from dermafuse.data.images import load_image
+from dermafuse.data.images import load_image, size_of
 from dermafuse.data.records import Records
 from dermafuse.errors import ImageError
 from dermafuse.runtime.engine import cpu_count
@@ -59,15 +58,13 @@ def read_images(records: Records, advance: Callable[[int], None] = lambda done: 
     def look(row: int) -> str | None:
         try:
             grey[row] = to_grey(load_image(paths[row], SIDE))
-            with Image.open(paths[row]) as image:
-                sizes[row] = image.size
+            sizes[row] = size_of(paths[row])
             digests[row] = xxhash.xxh3_128_digest(Path(paths[row]).read_bytes())
         except ImageError as error:
             return str(error)
         return None
 
     unreadable = {}
-    Image.init()  # imports Pillow's plugins here: threads that import them at the same moment can wait for ever
     with ThreadPoolExecutor(cpu_count()) as pool:
         for row, reason in enumerate(pool.map(look, range(n))):
             if reason is not None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dermafuse.data.image_formats import Pixels, check_pixels, decode, exif_orientation, high_bytes, to_rgb
+from dermafuse.data.image_formats import Pixels, check_pixels, decode, exif_orientation, high_bytes, stored_size, to_rgb
 from dermafuse.errors import ConfigError, ImageError
 from dermafuse.files import open_regular
 
@@ -94,6 +94,15 @@ def read_pixels(path: str | Path) -> Pixels:
     """
     pixels, orientation = decode(_read(path, MAX_BYTES, str(path)), MAX_SIZE, MAX_PIXELS, str(path))
     return pixels if orientation == 1 else view(pixels, _UPRIGHT[orientation])
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    """Return width and height of an image file as stored, whatever its format.
+
+    Raises:
+        ImageError: it cannot be read, or its header is damaged.
+    """
+    return stored_size(_read(path, MAX_BYTES, str(path)), str(path))
 
 
 def _read(path: str | Path, max_bytes: int, name: str) -> bytes:

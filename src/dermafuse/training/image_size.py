@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from PIL import Image
-
+from dermafuse.data.images import size_of
 from dermafuse.data.records import Records
+from dermafuse.errors import ImageError
 from dermafuse.models.specs import spec
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.recipes import AFFORDABLE_SIZE, DEFAULT_RECIPE
@@ -44,8 +44,7 @@ def _longer_sides(paths: Sequence[Path]) -> list[int]:
     sides = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                sides.append(max(image.size))
-        except (OSError, ValueError, Image.DecompressionBombError):
+            sides.append(max(size_of(path)))
+        except ImageError:
             continue  # what cannot be used is counted and listed where the images are read
     return sides

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dermafuse.announcements import Announcement, announced, both_lists
+from dermafuse.data.images import size_of
 from dermafuse.data.readers.read import read_training_data
 from dermafuse.data.splits import Split
 from dermafuse.errors import DataError
@@ -104,8 +104,7 @@ def common_size(paths: Sequence[Path]) -> str:
     """Return width x height of the image files: "200x150", or "200x150 to 600x450" where they differ."""
     sizes = []
     for path in paths:
-        with Image.open(path) as image:  # reads the header only
-            sizes.append(image.size)
+        sizes.append(size_of(path))
     least, most = (tuple(extreme(each) for each in zip(*sizes, strict=True)) for extreme in (min, max))
     texts = [f"{width}x{height}" for width, height in (least, most)]
     return texts[0] if least == most else " to ".join(texts)

@@ -59,7 +59,7 @@ class FileFacts:
                 if value is not None:
                     cells[field][row] = value
                     self._taken[field] += 1
-        for field in self._taken:
+        for field in [field for field in FIELDS if field in self._taken]:
             dtype = np.float64 if field == _NUMBER else object
             columns[field] = pd.Series(cells[field], dtype=dtype)
             if field == _NUMBER:
@@ -70,7 +70,7 @@ class FileFacts:
     def notes(self) -> Iterator[str]:
         """Yield what was taken, and what could not be."""
         if self._taken:
-            listed = ", ".join(f"{field} of {count:,}" for field, count in self._taken.items())
+            listed = ", ".join(f"{field} of {count:,}" for field, count in sorted(self._taken.items()))
             yield f"Not given, and so taken from DICOM files: {listed} image(s)."
         if self._passed:
             yield (

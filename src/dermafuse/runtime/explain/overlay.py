@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from dermafuse.data.dicom import is_dicom
+from dermafuse.data.image_formats import stored_size
 from dermafuse.data.images import load_image
-from dermafuse.files import write_atomic
+from dermafuse.files import read_regular, write_atomic
 from dermafuse.labels import DISCLAIMER
 from dermafuse.runtime.explain.explainer import Explanation
 from dermafuse.runtime.prediction import ImageSource
@@ -269,7 +271,10 @@ def _proportions(image: ImageSource) -> tuple[int, int]:
         opened = image
         turned = opened.getexif().get(0x0112, 1) >= 5
         return (opened.height, opened.width) if turned else opened.size
-    source = io.BytesIO(image) if isinstance(image, bytes | bytearray) else image
-    with Image.open(source) as opened:
+
+    data = bytes(image) if isinstance(image, bytes | bytearray) else read_regular(image)
+    if is_dicom(data):
+        return stored_size(data, "The image")
+    with Image.open(io.BytesIO(data)) as opened:
         turned = opened.getexif().get(0x0112, 1) >= 5
         return (opened.height, opened.width) if turned else opened.size
