@@ -109,13 +109,20 @@ def examples_run(found: object, name: str, run: df.Run, data: str, tmp_path: Pat
 # --- a notebook
 
 
-def test_a_notebooks_way_from_data_to_explanation(run: df.Run, data: str) -> None:
+@pytest.mark.usefixtures("matplotlib")
+def test_a_notebooks_way_from_data_to_cross_validation(run: df.Run, data: str) -> None:
+    from sklearn.base import clone
+    from sklearn.model_selection import GroupKFold, cross_val_score
+
     records = df.read_dataset(data)
     assert "<td>nv</td>" in records._repr_html_()
     assert f"{len(records):,} images" in df.check(records, progress=False)._repr_html_()
-    assert run.kind == "run"
+    assert run.kind == "run"  # `run` is what df.train gave for these records
     assert run.metrics["validation"]["n"] == len(run.predictions)
+    assert "accuracy" in run._repr_html_()
     assert run.plot.confusion_matrix.frame()["count"].sum() == run.block["n"]
+    assert run.plot.roc().get_xlabel()
+    assert run.plot.learning("loss").get_xlabel() == "epoch"
     model = df.load(run.path)
     answer = model.predict(image_of(data), age=55, sex="male")
     assert answer.label in run.labels.codes
@@ -123,6 +130,13 @@ def test_a_notebooks_way_from_data_to_explanation(run: df.Run, data: str) -> Non
     assert explained.target == "mel"
     assert "mel" in explained._repr_html_()
     assert answer.label in answer._repr_html_()
+    assert "accuracy" in df.compare(run, run)._repr_html_()
+    X, y, groups = table_of(data)
+    classifier = df.DermafuseClassifier(image="path", recipe="seed", settings=SMALL)
+    assert clone(classifier).get_params() == classifier.get_params()
+    scores = cross_val_score(classifier, X, y, groups=groups, cv=GroupKFold(2), scoring="roc_auc", error_score="raise")
+    assert scores.shape == (2,)
+    assert np.isfinite(scores).all()
 
 
 @pytest.mark.usefixtures("matplotlib")
@@ -237,18 +251,9 @@ def table_of(data: str) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     return X, records["label"].eq("nv").astype(int), records["lesion_id"]
 
 
-def test_the_estimator_cross_validates_by_group(data: str) -> None:
-    from sklearn.base import clone
-    from sklearn.model_selection import GroupKFold, cross_val_score
-
-    X, y, groups = table_of(data)
+def test_the_estimator_can_be_handed_to_other_processes() -> None:
     model = df.DermafuseClassifier(image="path", recipe="seed", settings=SMALL)
-    again = clone(model)
-    assert again.get_params() == model.get_params()
-    scores = cross_val_score(model, X, y, groups=groups, cv=GroupKFold(2), scoring="roc_auc", error_score="raise")
-    assert scores.shape == (2,)
-    assert np.isfinite(scores).all()
-    pickle.loads(pickle.dumps(model))  # so that joblib can hand it to other processes
+    assert pickle.loads(pickle.dumps(model)).get_params() == model.get_params()
 
 
 def test_the_estimator_learns_from_features_and_keeps_lesions_together(data: str, tmp_path: Path) -> None:
