@@ -27,7 +27,7 @@ from dermafuse.training.config import resolve
 from dermafuse.training.features.extraction import extract
 from dermafuse.training.features.store import ActivationStore
 from dermafuse.training.partition import extraction_model, front_file, plan_network, store_key
-from dermafuse.training.quiet import load_tensorflow
+from dermafuse.training.tensorflow_setup import load_tensorflow
 
 BATCH = 32
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dermafuse.progress import Terminal
 from dermafuse.training.config import resolve
-from dermafuse.training.quiet import load_tensorflow
+from dermafuse.training.tensorflow_setup import load_tensorflow
 
 METRICS = ("accuracy", "weighted_f1", "macro_f1", "balanced_accuracy", "macro_auroc")
 

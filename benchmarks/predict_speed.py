@@ -34,7 +34,7 @@ from dermafuse.runtime.batch.predict_table import predict_table
 from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.runtime.engine import cpu_count, supports_bf16
 from dermafuse.runtime.predictor import Predictor
-from dermafuse.training.quiet import load_tensorflow
+from dermafuse.training.tensorflow_setup import load_tensorflow
 
 BATCH = 32
 CHUNK = 10

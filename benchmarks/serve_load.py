@@ -42,7 +42,7 @@ RIVAL = """
 import io, os, sys
 import numpy as np
 from PIL import Image
-from dermafuse.training.quiet import load_tensorflow
+from dermafuse.training.tensorflow_setup import load_tensorflow
 load_tensorflow()
 import keras
 from dermafuse.models.backbones import build_backbone

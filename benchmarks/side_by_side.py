@@ -14,8 +14,7 @@ import time
 
 import numpy as np
 
-from dermafuse.training.loop.cpu_share import parts_of_a_batch, threads_of_a_part
-from dermafuse.training.quiet import load_tensorflow
+from dermafuse.training.tensorflow_setup import load_tensorflow, parts_of_a_batch, threads_of_a_part
 
 BATCH = 32
 

@@ -15,7 +15,7 @@ import numpy as np
 from dermafuse.models.classifier import HeadSpec
 from dermafuse.training.config import resolve
 from dermafuse.training.partition import cut_shape, plan_network, trainable_model
-from dermafuse.training.quiet import load_tensorflow
+from dermafuse.training.tensorflow_setup import load_tensorflow
 
 BATCH = 32
 HEAD = HeadSpec(classes=7, meta_width=19)

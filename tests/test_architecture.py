@@ -180,6 +180,38 @@ def lengths(path: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def loaded_at_once(path: Path) -> set[str]:
+    """Return what importing a file imports, by dotted name: not what stands in functions."""
+    names: set[str] = set()
+    waiting: list[ast.stmt] = ast.parse(path.read_text(encoding="utf-8")).body
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting += [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt)]
+    return names
+
+
+def test_collecting_the_tests_loads_no_tensorflow() -> None:
+    root = SOURCE.parents[1]
+    files = [(path, path.relative_to(root / "src")) for path in SOURCE.glob("**/*.py")]
+    files += [(path, path.relative_to(root)) for path in (root / "tests").glob("**/*.py")]
+    graph = {
+        ".".join(place.with_suffix("").parts).removesuffix(".__init__"): loaded_at_once(path) for path, place in files
+    }
+    heavy = {"tensorflow", "keras"}
+    reach = {name for name, found in graph.items() if {each.split(".")[0] for each in found} & heavy}
+    while more := {name for name, found in graph.items() if found & reach} - reach:
+        reach |= more
+    assert len(reach) > 10
+    assert not {name for name in reach if name.startswith("tests.")}, "import it, and what loads it, in the test"
+
+
 def test_no_file_function_or_parameter_list_is_longer_than_a_reader_can_hold() -> None:
     sizes = {name: size for path in SOURCE.glob("**/*.py") for name, size in lengths(path).items()}
     long = {name: size for name, size in sizes.items() if size[0] > (60 if "::" in name else 300) or size[1] > 7}

@@ -174,7 +174,7 @@ def test_on_a_terminal_the_answer_is_for_reading(say: Said, home: Path, monkeypa
 
 @pytest.mark.parametrize("minimum", [0.0, 1.0, None])
 def test_what_cannot_be_excluded_is_said_only_where_it_says_something(tmp_path: Path, minimum: float | None) -> None:
-    from dermafuse.commands.answer import answer_text
+    from dermafuse.commands.predict import answer_text
 
     found = dermafuse.load(tiny_bundle(tmp_path / "m")).explain(tiny_image(), what_if=False).prediction
     low = {code: 0.0 if code == found.label or minimum == 0.0 else 1.0 for code in found.probabilities}

@@ -20,9 +20,7 @@ from dermafuse.data.readers import read as reading
 from dermafuse.errors import DermafuseError, WeightsError
 from dermafuse.progress import Silent
 from dermafuse.runtime.bundle.folder import read_bundle
-from dermafuse.training import start
 from dermafuse.training.config import resolve
-from dermafuse.training.demo import run_demo
 from dermafuse.training.partition import front_path, plan_network
 from report_reading import wrong_numbers
 from tiny_run import FAST
@@ -403,6 +401,8 @@ def test_a_wrong_folder_or_missing_weights_are_refused_before_data_and_tensorflo
 
 
 def test_a_warm_run_needs_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from dermafuse.training import start
+
     monkeypatch.setenv("DERMAFUSE_CACHE", str(tmp_path))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -417,6 +417,9 @@ def test_a_warm_run_needs_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_the_demo_says_at_once_that_tensorflow_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from dermafuse.training import start
+    from dermafuse.training.demo import run_demo
+
     monkeypatch.setattr(start.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(
         "dermafuse.training.demo.write_synthetic", lambda *_, **__: pytest.fail("data were drawn first")

@@ -12,7 +12,7 @@ import pytest
 
 from dermafuse.cli import main
 from dermafuse.data.readers.description import TableDescription
-from dermafuse.data.readers.formats import Format, known_formats
+from dermafuse.data.readers.proposal import Format, known_formats
 from dermafuse.data.readers.read import read_dataset, read_training_data
 from dermafuse.errors import ConfigError, DataError
 

@@ -12,17 +12,11 @@ import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from keras.src.applications import convnext as keras_convnext
-from keras.src.applications import efficientnet as keras_v1
-from keras.src.applications import efficientnet_v2 as keras_v2
-from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
-from keras.src.utils import file_utils
 from skimage import data
 
 import dermafuse
@@ -32,15 +26,11 @@ from dermafuse.errors import ConfigError, WeightsError
 from dermafuse.exporters.export import export
 from dermafuse.models import specs
 from dermafuse.models.backbone_spec import BackboneSpec, DownloadedWeights
-from dermafuse.models.backbones import build_backbone, stage_output
-from dermafuse.models.classifier import HeadSpec
-from dermafuse.models.cut import freeze_for_tail, split_at, train_from
 from dermafuse.models.specs import SPECS, describe_stages, spec
 from dermafuse.models.weights import refuse_missing
 from dermafuse.runtime.bundle.folder import read_bundle, write_bundle
 from dermafuse.runtime.explain.explainer import Explainer
 from dermafuse.training.config import resolve, to_toml
-from dermafuse.training.export_keras import rebuild, write_keras
 from dermafuse.training.partition import (
     deployable,
     front_path,
@@ -50,8 +40,10 @@ from dermafuse.training.partition import (
     trainable_model,
     whole_model,
 )
-from dermafuse.training.run_folder import TRAINED_WEIGHTS, save_trained_weights
 from tiny_bundle import tiny_content, tiny_encoder
+
+if TYPE_CHECKING:
+    import keras
 
 SIZE = 64
 
@@ -91,6 +83,9 @@ def shake(model: keras.Model) -> keras.Model:
 @cache
 def shaken(name: str) -> keras.Model:
     """Return an untrained backbone as a trained one would be, built once for the tests that only read it."""
+
+    from dermafuse.models.backbones import build_backbone
+
     return shake(build_backbone(name, image_size=SIZE, weights="random"))
 
 
@@ -136,6 +131,10 @@ def test_the_stages_of_efficientnets_keep_the_names_that_configurations_have() -
 
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_address_and_hash_of_the_weights_are_those_of_keras_applications(name: str) -> None:
+    from keras.src.applications import convnext as keras_convnext
+    from keras.src.applications import efficientnet as keras_v1
+    from keras.src.applications import efficientnet_v2 as keras_v2
+
     module, key = {
         "EfficientNet": (keras_v1, name[-2:]),
         "EfficientNetV2": (keras_v2, name[-2:]),
@@ -200,6 +199,10 @@ def test_members_of_an_ensemble_must_all_have_the_stage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_network_is_what_its_registration_says(name: str, image: np.ndarray) -> None:
+    import keras
+
+    from dermafuse.models.backbones import stage_output
+
     backbone, model = spec(name), shaken(name)
     assert model.count_params() == backbone.parameters
     assert (model.inputs[0].name, model.inputs[0].dtype) == ("image_input", "float32")
@@ -227,6 +230,8 @@ def test_tail_of_front_is_the_whole_network_at_every_stage(name: str, image: np.
 
 
 def cut_and_compare(name: str, stage: str, whole: np.ndarray, image: np.ndarray) -> None:
+    from dermafuse.models.cut import split_at
+
     model = shaken(name)
     front, tail = split_at(model, spec(name), stage)
     close(np.asarray(tail(front(image))), whole)
@@ -240,6 +245,8 @@ def cut_and_compare(name: str, stage: str, whole: np.ndarray, image: np.ndarray)
 @pytest.mark.parametrize("size", [75, 208, 240])
 @pytest.mark.parametrize("name", ALL)
 def test_shapes_are_known_at_sizes_that_strides_do_not_divide(name: str, size: int) -> None:
+    from dermafuse.models.backbones import build_backbone, stage_output
+
     model = build_backbone(name, image_size=size, weights="random")
     for stage in spec(name).stages:
         assert stage_output(model, stage).shape == (None, *spec(name).shape(stage, size)), stage
@@ -249,6 +256,11 @@ def test_shapes_are_known_at_sizes_that_strides_do_not_divide(name: str, size: i
 def test_what_is_frozen_is_a_constant_and_the_uncut_network_trains_what_the_tail_trains(
     name: str, image: np.ndarray
 ) -> None:
+    import keras
+
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.cut import freeze_for_tail, split_at, train_from
+
     backbone = spec(name)
     model = shake(build_backbone(name, image_size=SIZE, weights="random"))
     paths = [[v.path for v in each.weights if "seed" not in v.path] for each in (model, shaken(name))]
@@ -270,6 +282,12 @@ def test_what_is_frozen_is_a_constant_and_the_uncut_network_trains_what_the_tail
 # Tails of EfficientNets are trained by many other tests.
 @pytest.mark.parametrize("name", quick("convnext_tiny"))
 def test_a_tail_takes_a_training_step_on_this_machine(name: str, image: np.ndarray) -> None:
+    import keras
+    import tensorflow as tf
+
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.cut import freeze_for_tail, split_at
+
     backbone = spec(name)
     front, tail = split_at(shake(build_backbone(name, image_size=SIZE, weights="random")), backbone, backbone.tail)
     freeze_for_tail(tail)
@@ -291,6 +309,12 @@ def test_a_tail_takes_a_training_step_on_this_machine(name: str, image: np.ndarr
 # The Lite networks are trained, deployed and exported by many other tests.
 @pytest.mark.parametrize("name", quick(*(FIRST - {"efficientnet_lite0"})))
 def test_bundle_grad_cam_onnx_and_keras_file_agree_with_the_network(name: str, tmp_path: Path) -> None:
+    import keras
+
+    from dermafuse.models.classifier import HeadSpec
+    from dermafuse.training.export_keras import rebuild, write_keras
+    from dermafuse.training.run_folder import TRAINED_WEIGHTS, save_trained_weights
+
     backbone, encoder = spec(name), tiny_encoder()
     options = {"backbone": name, "weights": "random", "image_size": SIZE, "precision": "f32"}
     config = resolve("seed", options={**options, "unfreeze_from": backbone.tail})
@@ -344,6 +368,12 @@ def test_bundle_grad_cam_onnx_and_keras_file_agree_with_the_network(name: str, t
 def test_a_published_file_gives_the_answers_of_kerass_own_download(
     name: str, tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import keras
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+    from keras.src.utils import file_utils
+
+    from dermafuse.models.backbones import build_backbone
+
     source = SPECS[name].weights
     shape = {"include_top": False, "input_shape": (SIZE, SIZE, 3)}
     classes = {each.lower(): each for each in dir(keras.applications)}
@@ -399,6 +429,8 @@ def test_stores_and_fronts_of_before_are_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", quick("efficientnet_b1", "efficientnet_lite1", of=BEFORE))
 def test_saved_weights_of_before_fit_and_random_weights_are_the_same(name: str) -> None:
+    from dermafuse.models.backbones import build_backbone
+
     options = {"backbone": name, "unfreeze_from": "block6", "weights": "random", "image_size": 64, "precision": "f32"}
     config = resolve("seed", options=options)
     plan = plan_network(config)

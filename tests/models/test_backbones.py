@@ -6,14 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
 
 from dermafuse.errors import ConfigError
-from dermafuse.models.backbones import build_backbone, build_lite_classifier, stage_output
 from dermafuse.models.specs import SPECS, check_image_size, spec
 
 LITE = [name for name in SPECS if SPECS[name].family == "EfficientNet-Lite"]
@@ -31,12 +29,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def test_b1_has_the_6575239_parameters_of_keras_own() -> None:
+    import keras
+
     own = keras.applications.EfficientNetB1(weights=None, include_top=False)
     assert own.count_params() == spec("efficientnet_b1").parameters == 6_575_239
 
 
 @pytest.mark.parametrize("name", LITE)
 def test_a_lite_network_names_cats_and_coffee_as_imagenet_does(name: str) -> None:
+    from dermafuse.models.backbones import build_lite_classifier
+
     model = build_lite_classifier(name)
     trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     assert trainable == PUBLISHED_TOTAL[name]
@@ -49,6 +51,10 @@ def test_a_lite_network_names_cats_and_coffee_as_imagenet_does(name: str) -> Non
 
 @pytest.mark.parametrize("name", LITE)
 def test_the_classifier_stands_on_the_backbone_that_training_uses(name: str) -> None:
+    import keras
+
+    from dermafuse.models.backbones import build_backbone, build_lite_classifier, stage_output
+
     classifier = build_lite_classifier(name, image_size=64)
     backbone = build_backbone(name, image_size=64)
     image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
@@ -57,6 +63,10 @@ def test_the_classifier_stands_on_the_backbone_that_training_uses(name: str) -> 
 
 
 def test_lite_pixels_are_scaled_to_minus_one_to_one() -> None:
+    import keras
+
+    from dermafuse.models.backbones import build_backbone
+
     model = build_backbone("efficientnet_lite0", image_size=32, weights="random")
     scaled = keras.Model(model.input, model.get_layer("input_rescaling").output)
     image = np.zeros((1, 32, 32, 3), np.float32)
@@ -81,11 +91,15 @@ def test_an_unusable_image_size_is_refused_with_the_range(size: object) -> None:
 
 
 def test_a_build_of_unusable_size_is_refused() -> None:
+    from dermafuse.models.backbones import build_backbone
+
     with pytest.raises(ConfigError, match="5000"):
         build_backbone("efficientnet_lite0", image_size=5000, weights="random")
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
+    from dermafuse.models.backbones import build_backbone, build_lite_classifier
+
     with pytest.raises(ConfigError, match="Did you mean 'efficientnet_b1'"):
         build_backbone("efficientnetb1")
     with pytest.raises(ConfigError, match="Did you mean 'block6'"):
@@ -95,12 +109,20 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
 
 
 def test_a_model_without_the_stage_is_refused() -> None:
+    import keras
+
+    from dermafuse.models.backbones import stage_output
+
     image = keras.Input((8, 8, 3))
     with pytest.raises(ConfigError, match="does not contain the backbone stage 'block6'"):
         stage_output(keras.Model(image, keras.layers.ReLU()(image)), spec("efficientnet_b0").stage("block6"))
 
 
 def test_a_backbone_survives_kerass_own_file_format(tmp_path: Path) -> None:
+    import keras
+
+    from dermafuse.models.backbones import build_backbone
+
     model = build_backbone("efficientnet_b0", image_size=32, weights="random")
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import keras
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from dermafuse.errors import ConfigError
-from dermafuse.models.backbones import build_backbone
-from dermafuse.models.cut import freeze, freeze_for_tail, split_at, train_from
 from dermafuse.models.specs import spec
+
+if TYPE_CHECKING:
+    import keras
 
 SIZE = 64
 LITE0 = "efficientnet_lite0"
@@ -17,6 +19,11 @@ LITE0 = "efficientnet_lite0"
 
 def shaken(name: str) -> keras.Model:
     """Return an untrained backbone whose BatchNormalization is not the identity, as trained ones are not."""
+
+    import keras
+
+    from dermafuse.models.backbones import build_backbone
+
     model = build_backbone(name, image_size=SIZE, weights="random")
     rng = np.random.default_rng(3)
     for layer in model.layers:
@@ -32,6 +39,9 @@ def image() -> np.ndarray:
 
 
 def test_the_activations_at_the_cut_have_the_specified_shape_at_native_size() -> None:
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.cut import split_at
+
     front, tail = split_at(build_backbone("efficientnet_lite1", weights="random"), spec("efficientnet_lite1"), "block6")
     assert front.output_shape == tail.input_shape == (None, 15, 15, 112)
     assert tail.output_shape == (None, 8, 8, 1280)
@@ -39,6 +49,10 @@ def test_the_activations_at_the_cut_have_the_specified_shape_at_native_size() ->
 
 
 def test_a_further_graph_can_be_built_on_a_tail_without_nesting(image: np.ndarray) -> None:
+    import keras
+
+    from dermafuse.models.cut import split_at
+
     front, tail = split_at(shaken(LITE0), spec(LITE0), "block7")
     pooled = keras.layers.GlobalAveragePooling2D()(tail.output)
     classifier = keras.Model(tail.input, keras.layers.Dense(7)(pooled))
@@ -47,6 +61,8 @@ def test_a_further_graph_can_be_built_on_a_tail_without_nesting(image: np.ndarra
 
 
 def test_a_tail_can_be_cut_again(image: np.ndarray) -> None:
+    from dermafuse.models.cut import split_at
+
     model = shaken(LITE0)
     front, tail = split_at(model, spec(LITE0), "block4")
     middle, end = split_at(tail, spec(LITE0), "block7")
@@ -55,11 +71,15 @@ def test_a_tail_can_be_cut_again(image: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("stage", "message"), [("stem", "Nothing comes before"), ("block9", "Did you mean 'block")])
 def test_a_cut_that_cannot_be_made_is_refused(stage: str, message: str) -> None:
+    from dermafuse.models.cut import split_at
+
     with pytest.raises(ConfigError, match=message):
         split_at(shaken(LITE0), spec(LITE0), stage)
 
 
 def statistics(model: keras.Model) -> list[np.ndarray]:
+    import keras
+
     return [
         np.array(variable)
         for layer in model.layers
@@ -69,6 +89,8 @@ def statistics(model: keras.Model) -> list[np.ndarray]:
 
 
 def fit(model: keras.Model, inputs: np.ndarray) -> None:
+    import keras
+
     pooled = keras.layers.GlobalAveragePooling2D()(model.output)
     whole = keras.Model(model.input, keras.layers.Dense(2)(pooled))
     whole.compile(keras.optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -76,6 +98,8 @@ def fit(model: keras.Model, inputs: np.ndarray) -> None:
 
 
 def test_batch_normalisation_does_not_move_while_a_tail_trains(image: np.ndarray) -> None:
+    from dermafuse.models.cut import freeze_for_tail, split_at
+
     model = shaken(LITE0)
     front, tail = split_at(model, spec(LITE0), "block7")
     model.trainable = True  # whatever the flags were before
@@ -93,6 +117,8 @@ def test_batch_normalisation_does_not_move_while_a_tail_trains(image: np.ndarray
 
 
 def test_without_the_freeze_batch_normalisation_would_move(image: np.ndarray) -> None:
+    from dermafuse.models.cut import split_at
+
     front, tail = split_at(shaken(LITE0), spec(LITE0), "block7")
     before = statistics(tail)
     fit(tail, np.asarray(front(image)))
@@ -101,6 +127,8 @@ def test_without_the_freeze_batch_normalisation_would_move(image: np.ndarray) ->
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", LITE0])
 def test_a_frozen_backbone_answers_the_same_in_training_and_in_inference(name: str, image: np.ndarray) -> None:
+    from dermafuse.models.cut import freeze
+
     model = shaken(name)
     assert np.abs(np.asarray(model(image, training=True)) - np.asarray(model(image))).max() > 1e-3
     freeze(model)
@@ -112,6 +140,11 @@ def test_a_frozen_backbone_answers_the_same_in_training_and_in_inference(name: s
     ("name", "stage"), [("efficientnet_b1", "block6"), ("efficientnet_lite1", "block1"), (LITE0, "top")]
 )
 def test_training_uncut_from_a_stage_trains_what_the_tail_trains(name: str, stage: str) -> None:
+    import keras
+
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.cut import freeze_for_tail, split_at, train_from
+
     uncut = build_backbone(name, image_size=SIZE, weights="random")
     train_from(uncut, spec(name), stage)
     _, tail = split_at(build_backbone(name, image_size=SIZE, weights="random"), spec(name), stage)
@@ -124,6 +157,9 @@ def test_training_uncut_from_a_stage_trains_what_the_tail_trains(name: str, stag
 
 
 def test_training_from_the_stem_trains_all_and_from_none_nothing() -> None:
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.cut import train_from
+
     model = build_backbone("efficientnet_b0", image_size=SIZE, weights="random")
     train_from(model, spec("efficientnet_b0"), "stem")
     kernels = [v for v in model.weights if v.path.endswith(("kernel", "bias"))]
@@ -135,6 +171,9 @@ def test_training_from_the_stem_trains_all_and_from_none_nothing() -> None:
 
 
 def test_the_trainable_part_grows_with_earlier_stages() -> None:
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.cut import train_from
+
     assert spec(LITE0).shape(spec(LITE0).stage("block5"), 224) == (14, 14, 112)
     model = build_backbone(LITE0, image_size=SIZE, weights="random")
     counts = []
@@ -146,6 +185,11 @@ def test_the_trainable_part_grows_with_earlier_stages() -> None:
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_depthwise_kernels_can_stay_as_they_are(whole: bool) -> None:
+    import keras
+
+    from dermafuse.models.backbones import build_backbone
+    from dermafuse.models.cut import freeze_for_tail, split_at, train_from
+
     model = build_backbone(LITE0, image_size=SIZE, weights="random")
     _, tail = split_at(model, spec(LITE0), "block6")
     if whole:

@@ -1,21 +1,27 @@
 """Each fusion is its formula, and is found by its name."""
 
-from typing import get_args
+from __future__ import annotations
 
-import keras
+from typing import TYPE_CHECKING, get_args
+
 import numpy as np
 import pytest
 
 from dermafuse.errors import ConfigError
-from dermafuse.models.classifier import HeadSpec, pooled_classifier
 from dermafuse.models.fusion import FUSIONS, fuse
 from dermafuse.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    import keras
 
 CHANNELS, WIDTH = 6, 4
 
 
 def built(name: str) -> tuple[keras.Model, np.ndarray, np.ndarray, np.ndarray]:
     """Return a model from (feature map, metadata) to the fused vector, with random weights, and its inputs."""
+
+    import keras
+
     keras.utils.set_random_seed(1)
     feature_map = keras.Input((3, 3, CHANNELS))
     meta = keras.Input((WIDTH,))
@@ -46,6 +52,8 @@ def test_film_scales_and_shifts_the_channels() -> None:
 
 
 def test_film_starts_as_the_image_alone() -> None:
+    import keras
+
     keras.utils.set_random_seed(1)
     image, meta = keras.Input((CHANNELS,)), keras.Input((WIDTH,))
     model = keras.Model([image, meta], fuse("film", image, meta))
@@ -84,12 +92,16 @@ def test_what_cross_attention_finds_depends_on_the_metadata_and_on_where_things_
 
 
 def test_cross_attention_without_a_feature_map_says_what_to_do() -> None:
+    from dermafuse.models.classifier import HeadSpec, pooled_classifier
+
     with pytest.raises(ConfigError, match="unfreeze-from"):
         pooled_classifier(CHANNELS, HeadSpec(classes=7, meta_width=WIDTH, fusion="cross_attention"), seed=0)
 
 
 @pytest.mark.parametrize("name", sorted(set(FUSIONS) - {"cross_attention"}))
 def test_every_other_fusion_works_on_pooled_features(name: str) -> None:
+    from dermafuse.models.classifier import HeadSpec, pooled_classifier
+
     model = pooled_classifier(CHANNELS, HeadSpec(classes=7, meta_width=WIDTH, fusion=name), seed=0)
     inputs = {"image_input": np.ones((2, CHANNELS), "float32"), "meta_input": np.ones((2, WIDTH), "float32")}
     assert model(inputs).shape == (2, 7)
@@ -115,11 +127,15 @@ def test_a_fusion_makes_one_vector_a_record_and_all_of_it_trains(name: str) -> N
 
 
 def test_an_unknown_fusion_is_refused_with_the_nearest_name() -> None:
+    import keras
+
     with pytest.raises(ConfigError, match="metablock"):
         fuse("metablok", keras.Input((3,)), keras.Input((3,)))
 
 
 def test_without_metadata_the_image_is_the_answer_except_where_the_metadata_are_all() -> None:
+    import keras
+
     image = keras.Input((3,))
     assert fuse("film", image, None) is image
     with pytest.raises(ConfigError, match="image_only"):

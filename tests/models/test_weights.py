@@ -12,20 +12,19 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
-import keras
 import numpy as np
 import pytest
-from keras.src.applications import efficientnet as keras_efficientnet
-from keras.src.backend import config as keras_config
-from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
 from dermafuse.errors import ConfigError, WeightsError
-from dermafuse.models import keras_weights, specs, weights
-from dermafuse.models.backbones import build_backbone
+from dermafuse.models import specs, weights
 from dermafuse.models.specs import SPECS, spec
 from dermafuse.network import sign_of_life
+
+if TYPE_CHECKING:
+    import keras
 
 SIZE = 64
 MEAN = np.array(spec("efficientnet_b1").normalisation.mean, np.float32)
@@ -35,6 +34,11 @@ DEVIATION = np.array(spec("efficientnet_b1").normalisation.deviation, np.float32
 @pytest.fixture(autouse=True)
 def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the user's caches nor the network play a part in these tests."""
+
+    from keras.src.backend import config as keras_config
+
+    from dermafuse.models import keras_weights
+
     monkeypatch.setenv("DERMAFUSE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "keras").mkdir()
     monkeypatch.setattr(keras_config, "_KERAS_DIR", str(tmp_path / "keras"))
@@ -53,6 +57,10 @@ def publish_at(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
 @pytest.fixture(scope="module")
 def published_bytes() -> bytes:
     """A file of the published format: legacy HDF5, and standard deviations where variances are expected."""
+
+    import keras
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
     model = keras.applications.EfficientNetB1(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
     rng = np.random.default_rng(7)
     for variable in model.weights:
@@ -90,6 +98,10 @@ def image() -> np.ndarray:
 @pytest.fixture(scope="module")
 def keras_answer(published_bytes: bytes, image: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """What Keras' own ``weights="imagenet"`` makes of the file when its download returns it."""
+
+    import keras
+    from keras.src.applications import efficientnet as keras_efficientnet
+
     path = tmp_path_factory.mktemp("download") / "efficientnetb1_notop.h5"
     path.write_bytes(published_bytes)
     with pytest.MonkeyPatch.context() as patch:
@@ -99,11 +111,15 @@ def keras_answer(published_bytes: bytes, image: np.ndarray, tmp_path_factory: py
 
 
 def published_b1() -> Path:
+    from dermafuse.models import keras_weights
+
     backbone = spec("efficientnet_b1")
     return keras_weights.published_file(backbone, backbone.weights)
 
 
 def build(name: str = "efficientnet_b1", **settings: object) -> keras.Model:
+    from dermafuse.models.backbones import build_backbone
+
     return build_backbone(name, image_size=SIZE, **settings)
 
 
@@ -199,6 +215,8 @@ def test_no_weights_and_no_network_names_the_three_ways_out_and_is_quick(
 
 
 def test_a_network_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dermafuse.models import keras_weights
+
     monkeypatch.setattr(keras_weights, "NETWORK_SECONDS", 0.3)
     monkeypatch.setattr(sign_of_life.urllib.request, "urlopen", lambda *_, **__: time.sleep(30))
     with pytest.raises(WeightsError, match="no answer within"):
@@ -302,6 +320,8 @@ def test_ids_load_neither_keras_nor_tensorflow() -> None:
 
 
 def test_random_weights_depend_on_the_seed_alone(image: np.ndarray) -> None:
+    import keras
+
     first = np.asarray(build("efficientnet_lite0", weights="random", seed=1)(image))
     keras.utils.set_random_seed(99)
     again = np.asarray(build("efficientnet_lite0", weights="random", seed=1)(image))

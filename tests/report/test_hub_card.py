@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from dermafuse.report.hub_card import front_matter, licence_text
-from dermafuse.report.model_card import model_card
+from dermafuse.report.model_card import front_matter, licence_text, model_card
 from dermafuse.runs import read_metrics
 from dermafuse.runtime.bundle.folder import read_bundle
 from tiny_bundle import tiny_bundle

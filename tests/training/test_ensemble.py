@@ -20,7 +20,6 @@ from dermafuse.progress import Silent
 from dermafuse.runtime.bundle.evaluation import trained_on
 from dermafuse.runtime.bundle.folder import read_bundle
 from dermafuse.training.config import resolve
-from dermafuse.training.ensemble import averaged, train_ensemble
 from report_reading import wrong_numbers
 
 FAST = [
@@ -126,6 +125,8 @@ class Interrupted(Silent):
 
 
 def test_finished_members_are_kept_when_an_interrupted_run_goes_on(synthetic: Path, tmp_path: Path) -> None:
+    from dermafuse.training.ensemble import train_ensemble
+
     assignments = [value for flag, value in itertools.pairwise(FAST) if flag == "--set"]
     config = resolve(
         "best",
@@ -157,6 +158,8 @@ def rows(ids: list[str], probabilities: list[list[float]]) -> Scored:
 
 
 def test_probabilities_are_averaged_by_image_whatever_the_order() -> None:
+    from dermafuse.training.ensemble import averaged
+
     parts = [rows(["b", "a"], [[0.2, 0.8], [1, 0]]), rows(["a", "b"], [[0, 1], [0.4, 0.6]])]
     mean = averaged(parts, LabelSet.of(("mel", "nv")))
     assert mean.image_id.tolist() == ["a", "b"]
@@ -164,6 +167,8 @@ def test_probabilities_are_averaged_by_image_whatever_the_order() -> None:
 
 
 def test_an_image_that_some_member_skipped_is_refused() -> None:
+    from dermafuse.training.ensemble import averaged
+
     with pytest.raises(DataError, match="a 2 times and b 1 times"):
         averaged([rows(["a", "b"], [[1, 0], [1, 0]]), rows(["a"], [[0, 1]])], LabelSet.of(("mel", "nv")))
 

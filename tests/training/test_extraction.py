@@ -1,13 +1,11 @@
 import shutil
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from dermafuse.data.images import load_image, view
-from dermafuse.models.backbones import build_backbone
 from dermafuse.progress import Silent
 from dermafuse.runtime.engine import Engine
 from dermafuse.training.config import TrainConfig, resolve
@@ -55,6 +53,10 @@ def run(
 
 @pytest.mark.parametrize("stage", [None, "block5"])
 def test_stored_activations_are_those_of_keras_for_every_view(folder: Path, tmp_path: Path, stage: str | None) -> None:
+    import keras
+
+    from dermafuse.models.backbones import build_backbone
+
     config = settings(unfreeze_from=stage)
     plan = plan_network(config)
     paths = sorted(folder.glob("*.jpg"))

@@ -1,26 +1,33 @@
 """The loop on tiny stored features: early stopping, best weights, EMA, exact resume, kills."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import pytest
 
-from dermafuse.models.classifier import HeadSpec, pooled_classifier
 from dermafuse.training.config import TrainConfig, resolve
 from dermafuse.training.features.store import ActivationStore, StoreKey, content_digest
-from dermafuse.training.loop.fit import FitResult, fit, predict_logits
-from dermafuse.training.loop.pipeline import MetadataDropout, Rows
+
+if TYPE_CHECKING:
+    import keras
+
+    from dermafuse.training.loop.fit import FitResult
+    from dermafuse.training.loop.pipeline import Rows
 
 CLASSES = 3
 WIDTH = 6
 
 
 def rows_of(folder: Path, count: int, seed: int) -> Rows:
+    from dermafuse.training.loop.pipeline import Rows
+
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, CLASSES, count)
     features = generator.normal(size=(count, WIDTH)) + 1.2 * np.eye(CLASSES, WIDTH)[labels]
@@ -35,6 +42,8 @@ def rows_of(folder: Path, count: int, seed: int) -> Rows:
 
 
 def network() -> keras.Model:
+    from dermafuse.models.classifier import HeadSpec, pooled_classifier
+
     return pooled_classifier(WIDTH, HeadSpec(CLASSES, 2, meta_units=(4,), fusion_units=8), seed=0)
 
 
@@ -45,6 +54,8 @@ def settings(**options: object) -> TrainConfig:
 def train(
     folder: Path, config: TrainConfig, checkpoints: Path | None = None, **options: object
 ) -> tuple[keras.Model, FitResult]:
+    from dermafuse.training.loop.fit import fit
+
     model = network()
     result = fit(
         model,
@@ -60,6 +71,8 @@ def train(
 
 
 def test_training_learns_and_ends_with_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
+    from dermafuse.training.loop.fit import predict_logits
+
     model, result = train(tmp_path, settings(epochs=12, patience=3))
     losses = [entry["val_loss"] for entry in result.history]
     assert min(losses) < losses[0]
@@ -114,6 +127,8 @@ RICH = {
 def test_a_run_cut_after_any_epoch_and_resumed_ends_as_if_uninterrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
 ) -> None:
+    from dermafuse.training.loop.pipeline import MetadataDropout
+
     monkeypatch.setattr("dermafuse.training.loop.fit._CHECKPOINT_EVERY", 0.0)
     config = settings(epochs=4, **options)
     dropout = MetadataDropout(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), 0.3, 0.1) if options else None

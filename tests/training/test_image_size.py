@@ -10,7 +10,7 @@ from dermafuse.data.records import Records
 from dermafuse.errors import ConfigError
 from dermafuse.models.specs import spec
 from dermafuse.training.config import resolve
-from dermafuse.training.image_size import with_image_size
+from dermafuse.training.first_look import with_image_size
 from dermafuse.training.recipes import AFFORDABLE_SIZE
 
 

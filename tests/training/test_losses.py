@@ -1,14 +1,13 @@
-import keras
 import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
-
-from dermafuse.training.loop.losses import ClassificationLoss, class_weights
 
 LABELS = np.array([0] * 50 + [1] * 8 + [2] * 2)
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    from dermafuse.training.loop.losses import class_weights
+
     expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
     np.testing.assert_allclose(class_weights(LABELS, 3, "balanced"), expected)
 
@@ -21,6 +20,8 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     ],
 )
 def test_other_weights_follow_their_formula_with_a_mean_of_one_over_the_rows(weighting: str, raw: list[float]) -> None:
+    from dermafuse.training.loop.losses import class_weights
+
     weights = class_weights(LABELS, 3, weighting)  # type: ignore[arg-type]
     np.testing.assert_allclose(weights / weights[0], np.array(raw) / raw[0])
     assert weights[LABELS].mean() == pytest.approx(1.0)
@@ -28,6 +29,8 @@ def test_other_weights_follow_their_formula_with_a_mean_of_one_over_the_rows(wei
 
 @pytest.mark.parametrize("weighting", ["none", "balanced", "inverse_sqrt", "effective_number"])
 def test_a_class_without_rows_weighs_nothing(weighting: str) -> None:
+    from dermafuse.training.loop.losses import class_weights
+
     weights = class_weights(LABELS, 4, weighting)  # type: ignore[arg-type]
     assert weights[3] == 0.0
     assert np.isfinite(weights).all()
@@ -52,6 +55,10 @@ def reference(
     [(0, 0, 0, 0), (0.1, 0, 0, 0), (0, 1, 0, 0), (0.05, 0.5, 0, 0), (0, 0, 2, 0), (0, 0, 0, 0.5), (0.1, 1, 1.5, 0.5)],
 )
 def test_the_loss_is_its_closed_form(eps: float, tau: float, gamma: float, margin: float) -> None:
+    import keras
+
+    from dermafuse.training.loop.losses import ClassificationLoss
+
     logits = np.random.default_rng(0).normal(size=(20, 3))
     labels = np.arange(20) % 3
     loss = ClassificationLoss(COUNTS, label_smoothing=eps, logit_adjustment=tau, focal_gamma=gamma, margin=margin)
@@ -60,6 +67,10 @@ def test_the_loss_is_its_closed_form(eps: float, tau: float, gamma: float, margi
 
 
 def test_class_weights_in_the_loss_are_those_of_kerass_class_weight() -> None:
+    import keras
+
+    from dermafuse.training.loop.losses import ClassificationLoss
+
     logits = np.random.default_rng(1).normal(size=(20, 3)).astype("float32")
     weights = np.array([0.5, 1.0, 4.0])
     labels = np.arange(20) % 3
@@ -70,6 +81,10 @@ def test_class_weights_in_the_loss_are_those_of_kerass_class_weight() -> None:
 
 
 def test_shares_of_classes_are_labels_too_and_the_loss_is_linear_in_them() -> None:
+    import keras
+
+    from dermafuse.training.loop.losses import ClassificationLoss
+
     logits = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=(5, 3)), "float32")
     weights = np.array([0.5, 1.0, 2.0])
     loss = ClassificationLoss(COUNTS, weights=weights)

@@ -1,14 +1,10 @@
 """Front and trained part joined are the network that Keras trained; the float32 start is kept in float32."""
 
-import keras
 import numpy as np
 import openvino as ov
 import pytest
 
-from dermafuse.models.backbones import build_backbone, stage_output
-from dermafuse.models.classifier import HeadSpec
-from dermafuse.models.mixed import copy_weights, with_bf16_pointwise
-from dermafuse.models.openvino import to_openvino, with_float32_start
+from dermafuse.models.network_spec import HeadSpec
 from dermafuse.models.specs import spec
 from dermafuse.training.config import TrainConfig, resolve
 from dermafuse.training.partition import cut_shape, deployable, inference_model, plan_network, trainable_model
@@ -52,6 +48,8 @@ def test_the_deployed_network_gives_the_logits_of_the_trained_one(options: dict[
 @pytest.mark.parametrize("size", [64, 75, 240])
 @pytest.mark.parametrize("stage", ["block1", "block4", "block6", "top"])
 def test_the_shape_at_a_cut_is_known_without_building_the_network(size: int, stage: str) -> None:
+    from dermafuse.models.backbones import build_backbone, stage_output
+
     config = settings(image_size=size, unfreeze_from=stage)
     network = build_backbone("efficientnet_lite0", image_size=size, weights="random")
     before = {"block1": "stem", "block4": "block3", "block6": "block5", "top": "block7"}[stage]
@@ -61,6 +59,11 @@ def test_the_shape_at_a_cut_is_known_without_building_the_network(size: int, sta
 
 
 def test_a_float32_start_survives_saving_and_is_closer_to_float32(tmp_path: object) -> None:
+    import keras
+
+    from dermafuse.models.backbones import build_backbone, stage_output
+    from dermafuse.models.openvino import to_openvino, with_float32_start
+
     core = ov.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bfloat16")
@@ -85,6 +88,10 @@ def test_a_float32_start_survives_saving_and_is_closer_to_float32(tmp_path: obje
 
 
 def test_a_tail_in_mixed_precision_computes_the_same_function_and_gives_its_weights_back() -> None:
+    import keras
+
+    from dermafuse.models.cut import copy_weights, with_bf16_pointwise
+
     config = settings(unfreeze_from="block6")
     plan = plan_network(config)
     plain = trainable_model(plan, HEAD, config)

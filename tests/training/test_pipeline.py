@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -8,8 +11,9 @@ from dermafuse.data.images import load_image
 from dermafuse.training.config import resolve
 from dermafuse.training.features.store import ActivationStore, StoreKey, content_digest
 from dermafuse.training.loop.experimental import mixed, pasted
-from dermafuse.training.loop.pipeline import MetadataDropout, Rows, ordered_batches, training_batches
-from dermafuse.training.prepare import training_views
+
+if TYPE_CHECKING:
+    from dermafuse.training.loop.pipeline import Rows
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +28,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def rows(images: list[Path]) -> Rows:
+    from dermafuse.training.loop.pipeline import Rows
+
     meta = np.arange(22, dtype=np.float32).reshape(11, 2)
     return Rows(images, meta, np.arange(11, dtype=np.int64) % 7, image_size=32)
 
 
 def epoch(rows: Rows, number: int = 0, **options: object) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
+    from dermafuse.training.loop.pipeline import training_batches
+
     steps = -(-len(rows) // 4)
     batches = training_batches(rows, batch_size=4, seed=5, start_epoch=number, **options).take(steps)  # type: ignore[arg-type]
     return [({k: v.numpy() for k, v in x.items()}, y.numpy()) for x, y in batches]
@@ -59,6 +67,8 @@ def test_an_epoch_shows_every_row_once_and_the_next_in_another_order(rows: Rows)
 
 
 def test_a_resumed_epoch_is_the_epoch_of_the_uninterrupted_run(rows: Rows) -> None:
+    from dermafuse.training.loop.pipeline import training_batches
+
     through = list(training_batches(rows, batch_size=4, seed=5, augment=True).take(9))[6:]
     resumed = list(training_batches(rows, batch_size=4, seed=5, augment=True, start_epoch=2).take(3))
     for (a, _), (b, _) in zip(through, resumed, strict=True):
@@ -67,6 +77,8 @@ def test_a_resumed_epoch_is_the_epoch_of_the_uninterrupted_run(rows: Rows) -> No
 
 
 def test_without_metadata_there_is_no_meta_input(images: list[Path]) -> None:
+    from dermafuse.training.loop.pipeline import Rows
+
     rows = Rows(images, np.zeros((11, 0), np.float32), np.zeros(11, np.int64), image_size=32)
     assert set(epoch(rows)[0][0]) == {"image_input"}
 
@@ -80,11 +92,15 @@ def test_augmentation_keeps_the_range_and_changes_the_pixels(rows: Rows) -> None
 
 
 def test_ordered_batches_keep_the_order(rows: Rows) -> None:
+    from dermafuse.training.loop.pipeline import ordered_batches
+
     meta = np.concatenate([inputs["meta_input"].numpy() for inputs, _ in ordered_batches(rows, batch_size=3)])
     np.testing.assert_array_equal(meta, rows.meta)
 
 
 def test_metadata_dropout_replaces_whole_records_and_single_fields() -> None:
+    from dermafuse.training.loop.pipeline import MetadataDropout
+
     absent = np.array([9, 8, 7], np.float32)
     fields = np.array([[1, 0, 0], [0, 1, 1]], np.float32)
     meta = np.zeros((20_000, 3), np.float32)
@@ -97,6 +113,8 @@ def test_metadata_dropout_replaces_whole_records_and_single_fields() -> None:
 
 
 def test_stored_views_are_drawn_at_random_and_row_and_label_stay_together(tmp_path: Path) -> None:
+    from dermafuse.training.loop.pipeline import Rows
+
     store = ActivationStore(StoreKey("b", "w", "block6", 32, 1, 1, "f32", (1, 1, 2)), tmp_path)
     digests = [content_digest(bytes([number])) for number in range(11)]
     with store.writer() as writer:
@@ -114,6 +132,8 @@ def test_stored_views_are_drawn_at_random_and_row_and_label_stay_together(tmp_pa
 
 
 def stored_views(folder: Path, count: int, views: int) -> Rows:
+    from dermafuse.training.loop.pipeline import Rows
+
     store = ActivationStore(StoreKey("b", "w", "block6", 32, 1, 1, "f32", (1, 1, 2)), folder)
     digests = [content_digest(bytes([number])) for number in range(count)]
     with store.writer() as writer:
@@ -142,6 +162,8 @@ def test_rare_classes_are_drawn_more_often_each_time_in_another_view(tmp_path: P
 
 
 def test_fresh_random_views_never_repeat_and_every_third_view_of_any_class_is_a_flip_or_turn() -> None:
+    from dermafuse.training.prepare import training_views
+
     config = resolve("standard", options={"random_views": "fresh", "views": 8, "epochs": 5, "sampling_power": 0.5})
     labels = np.repeat([0, 1], [900, 100])  # drawn 750 and 250 times an epoch
     views, counts = training_views(config, labels)

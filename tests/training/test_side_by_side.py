@@ -1,17 +1,21 @@
 """Batches computed in parts: the same function and the same training."""
 
-import keras
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from dermafuse.training.loop import fit
-from dermafuse.training.loop.cpu_share import parts_of_a_batch, threads_of_a_part
-from dermafuse.training.loop.losses import ClassificationLoss
-from dermafuse.training.loop.side_by_side import in_parts, train_in_parts
+from dermafuse.training.tensorflow_setup import parts_of_a_batch, threads_of_a_part
+
+if TYPE_CHECKING:
+    import keras
 
 
 def tail(dropout: float = 0.0) -> keras.Model:
+    import keras
+
     keras.utils.set_random_seed(4)
     image = keras.Input((5, 5, 8), name="image_input")
     meta = keras.Input((3,), name="meta_input")
@@ -34,6 +38,10 @@ def rows(count: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_any_batch_gives_the_answers_of_the_whole(count: int, parts: int) -> None:
+    import tensorflow as tf
+
+    from dermafuse.training.loop.side_by_side import in_parts
+
     model = tail()
     inputs, _ = rows(count)
     inputs = {name: tf.constant(each) for name, each in inputs.items()}
@@ -43,6 +51,11 @@ def test_any_batch_gives_the_answers_of_the_whole(count: int, parts: int) -> Non
 
 @pytest.mark.parametrize("parts", [2, 3])
 def test_training_in_parts_learns_the_same_weights_and_reports_the_same_loss(parts: int) -> None:
+    import keras
+
+    from dermafuse.training.loop.losses import ClassificationLoss
+    from dermafuse.training.loop.side_by_side import train_in_parts
+
     inputs, labels = rows(21)  # batches of 10, 10 and 1
     trained = []
     for number in (1, parts):
@@ -58,6 +71,10 @@ def test_training_in_parts_learns_the_same_weights_and_reports_the_same_loss(par
 
 
 def test_dropout_draws_for_each_part_and_again_in_each_step() -> None:
+    import tensorflow as tf
+
+    from dermafuse.training.loop.side_by_side import in_parts
+
     model = tail(dropout=0.5)
     same = {"image_input": np.ones((4, 5, 5, 8), np.float32), "meta_input": np.zeros((4, 3), np.float32)}
     step = tf.function(lambda given: in_parts(model, given, 2, training=True))
@@ -67,12 +84,14 @@ def test_dropout_draws_for_each_part_and_again_in_each_step() -> None:
 
 def test_parts_and_threads_share_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     for cpus, expected in {1: (1, 1), 2: (2, 1), 4: (4, 1), 16: (4, 4)}.items():
-        monkeypatch.setattr("dermafuse.training.loop.cpu_share.cpu_count", lambda cpus=cpus: cpus)
+        monkeypatch.setattr("dermafuse.training.tensorflow_setup.cpu_count", lambda cpus=cpus: cpus)
         assert (parts_of_a_batch(), threads_of_a_part()) == expected
 
 
 def test_a_gpu_gets_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dermafuse.training.loop.cpu_share.cpu_count", lambda: 2)
+    from dermafuse.training.loop import fit
+
+    monkeypatch.setattr("dermafuse.training.tensorflow_setup.cpu_count", lambda: 2)
     assert fit._parts(tail()) == 2
     monkeypatch.setattr(fit, "accelerators", lambda: ["a GPU"])
     assert fit._parts(tail()) == 1

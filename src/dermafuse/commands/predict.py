@@ -17,6 +17,9 @@ from dermafuse.files import nearest_path
 from dermafuse.labels import DISCLAIMER
 from dermafuse.parallel import parse_part
 from dermafuse.printable import csv_line, plain
+from dermafuse.runtime.bundle.folder import Bundle
+from dermafuse.runtime.prediction import Prediction
+from dermafuse.runtime.released import model_facts, which_model
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -129,7 +132,7 @@ def _images(predictor: Any, images: list[Path], metadata: dict[str, str], argume
     good = [(image, answer) for image, answer in pairs if not isinstance(answer, DermafuseError)]
     for_a_person = arguments.out is None and not arguments.json and sys.stdout.isatty()
     if for_a_person:
-        from dermafuse.commands.answer import answer_text
+        from dermafuse.commands.predict import answer_text
 
         _write("\n".join(answer_text(image, answer, predictor.bundle) for image, answer in good), arguments)
     else:
@@ -245,3 +248,31 @@ def _table(predictor: Any, arguments: argparse.Namespace) -> int:
         print(f"No column for {', '.join(done.absent)}: predicted as unknown.")
     print(which_model(model_facts(predictor.bundle)))
     return status
+
+
+#: Characters of a bar that stands for a probability of 1.
+_BAR = 30
+
+
+def answer_text(image: str, said: Prediction, bundle: Bundle) -> str:
+    """Return the lines that a terminal shows of one prediction."""
+    width = max(len(plain(code)) for code in bundle.classes)
+    names = max(len(plain(name)) for name in bundle.names.values())
+    lines = [
+        f"{plain(image)}: {plain(said.name)} ({plain(said.label)}), probability {said.probabilities[said.label]:.1%}"
+    ]
+    for code, chance in said.ranked:
+        bar = "#" * round(chance * _BAR)
+        lines.append(f"  {plain(code):<{width}}  {plain(bundle.names[code]):<{names}}  {chance:6.1%}  {bar}".rstrip())
+    if said.malignant_probability is not None:
+        lines.append(f"  Malignant, all together: {said.malignant_probability:.1%}")
+    sets = said.prediction_set
+    if sets is not None and sets != (said.label,):
+        lines.append(f"  Cannot be excluded: {', '.join(map(plain, sets)) if sets else 'none of the classes fits'}")
+    if said.out_of_distribution:
+        lines.append("  UNLIKE the images this model was trained on: do not trust this answer.")
+    silent = [name for name in said.missing if name not in said.unknown]
+    if silent:
+        lines.append(f"  Not known, which makes the answer less sure: {', '.join(map(plain, silent))}")
+    lines.append(f"  {which_model(model_facts(bundle))}")
+    return "\n".join(lines) + "\n"

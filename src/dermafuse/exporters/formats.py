@@ -125,7 +125,7 @@ def _bundle(task: Task, folder: Path) -> dict[str, Any]:
 def _keras(task: Task, folder: Path) -> dict[str, Any]:
     from dermafuse.exporters.openvino import describe
     from dermafuse.exporters.verify import verify
-    from dermafuse.training.quiet import load_tensorflow
+    from dermafuse.training.tensorflow_setup import load_tensorflow
 
     if len(task.bundle.models) > 1:
         raise ConfigError(

@@ -18,8 +18,7 @@ import keras
 
 from dermafuse.errors import WeightsError
 from dermafuse.models.backbone_spec import BackboneSpec, DownloadedWeights
-from dermafuse.models.download import not_to_be_had
-from dermafuse.models.file_digest import digest
+from dermafuse.models.download import digest, not_to_be_had
 from dermafuse.network.sign_of_life import wait_for_sign_of_life
 from dermafuse.temporaries import scratch_folder
 

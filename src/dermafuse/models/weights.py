@@ -14,8 +14,7 @@ import xxhash
 from dermafuse.errors import WeightsError, nearest
 from dermafuse.files import cache_folder, write_atomic
 from dermafuse.models.backbone_spec import BackboneSpec, PackagedWeights
-from dermafuse.models.download import refuse_without_network
-from dermafuse.models.file_digest import digest
+from dermafuse.models.download import digest, refuse_without_network
 from dermafuse.models.specs import spec
 from dermafuse.models.torch_archive import read_state_dict
 

@@ -44,7 +44,6 @@ from dermafuse.runtime.decision.rule import choose_labels
 from dermafuse.training.claim import recorded
 from dermafuse.training.config import TrainConfig, plain_settings, to_toml
 from dermafuse.training.decision_rule import fit_offsets
-from dermafuse.training.environment import environment
 from dermafuse.training.experiment import TrainedRun, claim_output, train_run
 from dermafuse.training.first_look import choose_split
 from dermafuse.training.parts import Member, members_of
@@ -52,6 +51,7 @@ from dermafuse.training.prepare import fit_encoder
 from dermafuse.training.publish_check import check_published
 from dermafuse.training.recipes import against_imbalance
 from dermafuse.training.run_folder import combined
+from dermafuse.training.tensorflow_setup import environment
 from dermafuse.training.train_once import Division
 
 

@@ -30,12 +30,12 @@ from dermafuse.training.audit import AUDITS
 from dermafuse.training.calibrate import fit_uncertainty, predictions_table, scaled_by_temperature
 from dermafuse.training.claim import CHECKPOINTS, check_output, recorded
 from dermafuse.training.config import TrainConfig, plain_settings, to_toml
-from dermafuse.training.environment import environment
 from dermafuse.training.first_look import choose_split
 from dermafuse.training.partition import deployable, judged_precision, plan_network
 from dermafuse.training.prepare import Prepared
 from dermafuse.training.publish_check import check_published
 from dermafuse.training.recipes import against_imbalance
+from dermafuse.training.tensorflow_setup import environment
 from dermafuse.training.train_once import Division, Trained, train_once
 
 

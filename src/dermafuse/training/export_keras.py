@@ -12,8 +12,7 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from dermafuse.errors import BundleError, ConfigError
-from dermafuse.models.build import whole_network
-from dermafuse.models.classifier import is_head
+from dermafuse.models.classifier import is_head, whole_network
 from dermafuse.models.network_spec import NetworkSpec
 from dermafuse.models.weights import weights_id
 from dermafuse.runs import CONFIG, read_config

@@ -21,7 +21,7 @@ from dermafuse.training.features.store import ActivationStore, stores_folder
 from dermafuse.training.partition import Plan, extraction_model, front_file, front_path, plan_network, store_key
 from dermafuse.training.parts import trainings_of
 from dermafuse.training.prepare import divided, views_of
-from dermafuse.training.quiet import load_tensorflow
+from dermafuse.training.tensorflow_setup import load_tensorflow
 
 #: Images are divided into about so many shards, of no fewer and no more images than this.
 _SHARDS: Final = 256

@@ -246,7 +246,7 @@ def inference_model(trained: keras.Model, plan: Plan, head: HeadSpec, config: Tr
     """Return the trained model in float32 throughout, for judging and deploying it."""
     if plan.precision == "f32" or plan.cut in (POOLED, "image"):
         return trained
-    from dermafuse.models.mixed import copy_weights
+    from dermafuse.models.cut import copy_weights
 
     model = _network(plan, network_spec(plan, head, config), mixed=False)
     copy_weights(trained, model)
@@ -255,17 +255,17 @@ def inference_model(trained: keras.Model, plan: Plan, head: HeadSpec, config: Tr
 
 def whole_model(plan: Plan, head: HeadSpec, config: TrainConfig) -> keras.Model:
     """Return the network from pixels to logits in float32, exactly those layers trainable that the run trains."""
-    from dermafuse.models.build import whole_network
+    from dermafuse.models.classifier import whole_network
 
     return whole_network(network_spec(plan, head, config))
 
 
 def _network(plan: Plan, network: NetworkSpec, *, mixed: bool) -> keras.Model:
-    from dermafuse.models import build
+    from dermafuse.models import classifier
 
     if plan.cut == POOLED:
-        return build.head_network(network)
-    return build.whole_network(network) if plan.cut == "image" else build.tail_network(network, mixed=mixed)
+        return classifier.head_network(network)
+    return classifier.whole_network(network) if plan.cut == "image" else classifier.tail_network(network, mixed=mixed)
 
 
 def deployable(model: keras.Model, plan: Plan, config: TrainConfig, report: Reporter = SILENT) -> ov.Model:

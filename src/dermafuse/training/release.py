@@ -25,7 +25,7 @@ from dermafuse.evaluation.fit_uncertainty import fit_flag, too_few_for_sets
 from dermafuse.evaluation.prediction_rows import read_rows
 from dermafuse.files import folder_atomic
 from dermafuse.progress import Reporter
-from dermafuse.report.hub_card import front_matter, licence_text
+from dermafuse.report.model_card import front_matter, licence_text
 from dermafuse.runs import PREDICTIONS
 from dermafuse.runtime.bundle.folder import write_bundle
 from dermafuse.runtime.decision.conformal import fit_prediction_sets

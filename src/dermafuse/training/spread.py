@@ -43,7 +43,7 @@ class TrainJob:
         Raises:
             ConfigError: this machine does not see the folder.
         """
-        from dermafuse.training.quiet import load_tensorflow
+        from dermafuse.training.tensorflow_setup import load_tensorflow
 
         config, out = TrainConfig.model_validate(self.settings), Path(self.out)
         if not (_parts_folder(config, out)).is_dir():

@@ -19,11 +19,9 @@ from dermafuse.runtime.engine import choose_precision
 from dermafuse.training.claim import check_output, in_parts, is_finished, is_free, is_started, resumed, resumed_audits
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.finished_folds import read_folds
-from dermafuse.training.first_look import choose_split, draw_split
-from dermafuse.training.image_size import with_image_size
-from dermafuse.training.loop.cpu_share import threads_of_a_part
+from dermafuse.training.first_look import choose_split, draw_split, with_image_size
 from dermafuse.training.partition import POOLED, front_path, plan_network
-from dermafuse.training.quiet import load_tensorflow
+from dermafuse.training.tensorflow_setup import load_tensorflow, threads_of_a_part
 
 if TYPE_CHECKING:
     from dermafuse.training.extract import Extracted

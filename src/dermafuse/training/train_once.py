@@ -20,7 +20,6 @@ from dermafuse.progress import Reporter
 from dermafuse.training.calibrate import Calibration, Outcome, judge
 from dermafuse.training.config import TrainConfig
 from dermafuse.training.loop.fit import FitResult, fit
-from dermafuse.training.loop.progress import step_counter
 from dermafuse.training.partition import Plan, head_spec, inference_model, plan_network, trainable_model
 from dermafuse.training.prepare import Prepared, prepare
 
@@ -156,3 +155,16 @@ def whole_parameters(model: keras.Model, plan: Plan) -> dict[str, int]:
         inside = sum(int(np.prod(weight.shape)) for layer in own for weight in layer.weights)
         frozen = plan.backbone.parameters - inside
     return {"total": counts["total"] + frozen, "trainable": counts["trainable"]}
+
+
+def step_counter(advance: Callable[[int], None]) -> Callable[[int, int, int], None]:
+    """Return an ``on_step`` for ``fit`` that tells ``advance`` how many more steps are done over all epochs."""
+    done = 0
+
+    def on_step(epoch: int, step: int, steps: int) -> None:
+        nonlocal done
+        now = epoch * steps + step
+        advance(now - done)
+        done = now
+
+    return on_step

@@ -23,9 +23,8 @@ from dermafuse.data.readers.description import (
 )
 from dermafuse.data.readers.gather import gather
 from dermafuse.data.readers.given_split import TEST, read_folds, read_parts, split_notes
-from dermafuse.data.readers.one_hot import marked_column
 from dermafuse.data.records import Records
-from dermafuse.data.tables import AGE_RANGE, check_image_ids, find_columns, optional_text, parse_numbers
+from dermafuse.data.tables import AGE_RANGE, check_image_ids, find_columns, marked_column, optional_text, parse_numbers
 from dermafuse.data.words import mapped, mapping
 from dermafuse.errors import ConfigError, DataError, examples
 

@@ -23,13 +23,13 @@ import pandas as pd
 
 from dermafuse.data.image_names import image_ids
 from dermafuse.data.readers.assemble import Draft, assemble
-from dermafuse.data.readers.one_hot import marked_column
 from dermafuse.data.records import Records
 from dermafuse.data.scan import Scan
 from dermafuse.data.tables import (
     AGE_RANGE,
     check_image_ids,
     find_columns,
+    marked_column,
     optional_text,
     parse_numbers,
     read_table,

@@ -12,11 +12,10 @@ import pandas as pd
 
 from dermafuse.data.image_names import fold, take_apart
 from dermafuse.data.readers.description import label_word
-from dermafuse.data.readers.formats import Format, known_formats
 from dermafuse.data.readers.given_split import PART_WORDS
 from dermafuse.data.readers.guess import guess
 from dermafuse.data.readers.layout_csv import read_described
-from dermafuse.data.readers.proposal import Proposal
+from dermafuse.data.readers.proposal import Format, Proposal, known_formats
 from dermafuse.data.readers.read import DESCRIPTION
 from dermafuse.data.records import Records
 from dermafuse.data.scan import Scan, image_files

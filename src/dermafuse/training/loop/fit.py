@@ -15,14 +15,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from dermafuse.training.config import TrainConfig
-from dermafuse.training.environment import accelerators
 from dermafuse.training.loop.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from dermafuse.training.loop.cpu_share import parts_of_a_batch
 from dermafuse.training.loop.losses import ClassificationLoss, class_weights
 from dermafuse.training.loop.monitors import BETTER_IF_LARGER, monitor_values
 from dermafuse.training.loop.optimizer import averaged_weights, make_optimizer
 from dermafuse.training.loop.pipeline import MetadataDropout, Rows, ordered_batches, training_batches
 from dermafuse.training.loop.side_by_side import in_parts, train_in_parts
+from dermafuse.training.tensorflow_setup import accelerators, parts_of_a_batch
 
 #: Called after every step: epoch (from 0), steps done in it, steps in an epoch.
 StepProgress = Callable[[int, int, int], None]
