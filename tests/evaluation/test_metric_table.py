@@ -33,6 +33,7 @@ COMPUTES = {
     "evaluation/calibration.py": "computes the calibration block",
     "evaluation/operating_points.py": "computes the figures of an operating point, a block of its own",
     "report/summary.py": "shows two figures of an operating point",
+    "serving/points.py": "hands on the figures of an operating point",
     "report/model_card.py": "the names that the hub gives to metrics",
     "checks/df002_near_duplicates.py": "judges its own search for near duplicates",
     "exporters/quantize_gate.py": "computes, a floor below, what an int8 model is judged on",
