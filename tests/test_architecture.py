@@ -131,7 +131,6 @@ LONG = {
     "api/train.py::train": "of before the rule",
     "api/train.py::train_as_asked": "of before the rule",
     "checks/check.py::check_records": "of before the rule",
-    "data/image_formats.py": "of before the rule",
     "data/metadata.py": "of before the rule",
     "data/readers/assemble.py::assemble": "of before the rule",
     "data/readers/layout_isic.py::read_isic": "of before the rule",
