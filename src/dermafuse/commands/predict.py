@@ -7,7 +7,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dermafuse.commands.asking import add_metadata_options, announce, given_metadata, model_and_images
 from dermafuse.commands.parsing import add_output
@@ -17,9 +17,10 @@ from dermafuse.files import nearest_path
 from dermafuse.labels import DISCLAIMER
 from dermafuse.parallel import parse_part
 from dermafuse.printable import csv_line, plain
-from dermafuse.runtime.bundle.folder import Bundle
-from dermafuse.runtime.prediction import Prediction
-from dermafuse.runtime.released import model_facts, which_model
+
+if TYPE_CHECKING:
+    from dermafuse.runtime.bundle.folder import Bundle
+    from dermafuse.runtime.prediction import Prediction
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -256,6 +257,8 @@ _BAR = 30
 
 def answer_text(image: str, said: Prediction, bundle: Bundle) -> str:
     """Return the lines that a terminal shows of one prediction."""
+    from dermafuse.runtime.released import model_facts, which_model
+
     width = max(len(plain(code)) for code in bundle.classes)
     names = max(len(plain(name)) for name in bundle.names.values())
     lines = [
