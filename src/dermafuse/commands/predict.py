@@ -133,8 +133,6 @@ def _images(predictor: Any, images: list[Path], metadata: dict[str, str], argume
     good = [(image, answer) for image, answer in pairs if not isinstance(answer, DermafuseError)]
     for_a_person = arguments.out is None and not arguments.json and sys.stdout.isatty()
     if for_a_person:
-        from dermafuse.commands.predict import answer_text
-
         _write("\n".join(answer_text(image, answer, predictor.bundle) for image, answer in good), arguments)
     else:
         rows = [
