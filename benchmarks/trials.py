@@ -33,7 +33,10 @@ from dermafuse.training.decision_rule import fit_offsets
 TRIALS: dict[str, tuple[str, ...]] = {
     "px260": ("image_size=260",),
     "px240e20": ("image_size=240", "epochs=20", "patience=20"),
+    "last": ("monitor=last",),
+    "e18 last": ("epochs=18", "monitor=last"),
     "e24": ("epochs=24", "patience=24"),
+    "e40": ("epochs=40", "patience=40"),
     "e24 mixup": ("epochs=24", "patience=24", "mixup=0.2"),
     "lite2": ("backbone=efficientnet_lite2",),
 }

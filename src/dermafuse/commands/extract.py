@@ -23,7 +23,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "activation store (DERMAFUSE_CACHE); the train command with the same settings finds them there. Name the "
         "settings that train will get: another backbone, image size or views are other results.",
         examples=(
-            ("dermafuse extract --data HAM10000 --recipe strong", "all of it"),
+            ("dermafuse extract --data HAM10000 --recipe standard", "all of it"),
             ("dermafuse extract --data HAM10000 --folds 5 --shard 2/8", "the second of eight parts, for five folds"),
         ),
     )

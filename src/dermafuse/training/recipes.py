@@ -18,7 +18,7 @@ _FINE_TUNED: Final[dict[str, Any]] = {
     "train_depthwise": False,
     "views": 8,
     "random_views": "fresh",
-    "epochs": 18,
+    "epochs": 12,
     "batch_size": 32,
     "learning_rate": 5e-4,
     "schedule": "cosine",
@@ -33,7 +33,7 @@ _FINE_TUNED: Final[dict[str, Any]] = {
     "image_dropout": 0.3,
     "fusion_dropout": 0.2,
     "decision": "prior",
-    "patience": 8,
+    "patience": 5,
     "monitor": "loss",
     "tuning_fraction": 0.1,
 }
@@ -63,6 +63,7 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
         "members": ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"],
         "member_folds": 5,
         "epochs": 28,
+        "patience": 8,
     },
 }
 
