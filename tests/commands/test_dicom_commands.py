@@ -16,6 +16,7 @@ from dermafuse.data.readers.read import read_dataset
 from dermafuse.runtime.released import load
 from dicom_files import traces, write_dicom
 from tiny_bundle import tiny_bundle, tiny_image
+from tiny_run import FAST
 
 GIVEN = {"age": 55, "sex": "female", "localization": "back"}
 
@@ -120,3 +121,26 @@ def test_the_server_takes_an_upload_and_says_what_it_took(bundle: Path, caplog: 
         assert several.status_code == 422
         assert "2 frames" in several.json()["detail"]
         assert not traces(json.dumps(answer) + several.text + caplog.text)
+
+
+def test_a_training_leaves_no_identifier_in_its_run_or_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorflow")
+    monkeypatch.setenv("DERMAFUSE_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / "data"
+    for number in range(40):
+        folder = data / ("naevus", "melanoma")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"a{number}.dcm").write_bytes(write_dicom(tiny_image(number), age=f"{20 + number:03}Y"))
+    told = 'images = ["."]\nfolders = ["finding"]\nlabel = "finding"\nclasses = ["naevus", "melanoma"]\n'
+    (data / "dermafuse.toml").write_text(told + 'malignant = ["melanoma"]\n')
+    assert main(["train", "--data", str(data / "dermafuse.toml"), "--out", str(tmp_path / "RUN"), *FAST]) == 0
+    encoder = load(tmp_path / "RUN").bundle.encoder
+    assert [*encoder.numeric, *encoder.categorical] == ["age", "sex", "localization"]
+    out, err = capfd.readouterr()
+    assert not traces(out + err)
+    written = [path for top in ("RUN", "cache") for path in (tmp_path / top).rglob("*") if path.is_file()]
+    assert len(written) > 10
+    for path in written:
+        assert not traces(path.read_bytes()), path
