@@ -53,8 +53,8 @@ def load_image(
         source: a path; the bytes of a file; a Pillow image; or an array (height, width), (height, width, 1),
             (height, width, 3) RGB or (height, width, 4) RGBA of uint8 or uint16 (of which the high byte
             counts; refused where none reaches a quarter of the range, as 12-bit data do not). Files may be JPEG,
-            PNG, BMP, TIFF, WebP or DICOM, told by content whatever their name; of several frames the first is used; EXIF
-            orientation is applied; transparency is laid over white.
+            PNG, BMP, TIFF, WebP or DICOM, told by content whatever their name; of several frames the first is used
+            (DICOM: refused); EXIF orientation is applied; transparency is laid over white.
         size: side of the square, 1..4096. Both axes are stretched to it (bilinear; antialiased where they
             shrink).
         max_pixels: refuse images with more pixels than this, before decoding them.
