@@ -108,7 +108,7 @@ def prepare(step: str, folder: Path, rows: int) -> None:
         from tiny_bundle import tiny_bundle
 
         if not (folder / "bundle").exists():
-            tiny_bundle(folder / "bundle", width=0)
+            tiny_bundle(folder / "bundle")
         table = pd.read_csv(data / "HAM10000_metadata.csv")
         table["image"] = [str(data / "HAM10000_images_part_1" / f"{name}.jpg") for name in table["image_id"]]
         table[["image", "age", "sex", "localization"]].to_csv(folder / f"table-{rows}.csv", index=False)
