@@ -90,7 +90,8 @@ def test_a_half_written_file_is_swept_by_the_next_process_that_writes_beside_it(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_request_to_end_cleans_up_as_ctrl_c_does_in_one_line(tmp_path: Path, number: signal.Signals) -> None:
     code = f"""
-import argparse, sys
+import argparse, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 from dermafuse import cli
 def handler(arguments):
     sys.argv[1] = {str(tmp_path / "RUN")!r}

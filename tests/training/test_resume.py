@@ -142,12 +142,15 @@ def test_python_callers_cannot_resume_with_other_settings_either(tmp_path: Path)
 def test_what_was_done_before_does_not_count_in_rate_and_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = iter([0.0, 1.0, 11.0, 12.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 5.0)
     with progress.Terminal().bar("Training", 1000, "steps") as advance:
+        now[0] = 1.0
         advance(900)  # from the checkpoint
+        now[0] = 11.0
         advance(20)  # in ten seconds
+        now[0] = 12.0
     said = capsys.readouterr().err
-    assert "920/1,000, 2.0 steps/s, 0.7 min left" in said
+    assert "920/1,000, 2.0 steps/s, 40 s left" in said
     assert "920 steps in 12.0 s (2.0 steps/s)" in said
