@@ -75,3 +75,13 @@ class _Job:
             return threads, item
 
         return work
+
+
+def test_a_training_in_one_piece_is_refused_before_ray_starts(tmp_path, capsys):
+    from dermafuse.cli import main
+
+    words = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "RUN"), "--cluster", "local"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "add --folds K, or --recipe best" in said
+    assert "worker(s)" not in said

@@ -82,7 +82,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.shard and arguments.cluster is None and arguments.jobs is None:
         return _train_part(arguments, named, report)
     # Where one operation runs on one thread, a worker needs one CPU; else it needs all of a machine.
-    whole_machines = resolve(**named).unfreeze_from is not None
+    config = resolve(**named)
+    if not arguments.resume and not (arguments.cluster is None and arguments.jobs is None):
+        from dermafuse.training.start import refuse_indivisible
+
+        refuse_indivisible(config, None, overwrite=arguments.overwrite)  # before Ray starts, which takes seconds
+    whole_machines = config.unfreeze_from is not None
     with cluster_of(arguments, report, whole_machines=whole_machines) as cluster:
         done = train_as_asked(
             arguments.out,

@@ -39,8 +39,9 @@ def model_from_hub(named: str) -> Path:
     """
     found = _NAMED.fullmatch(named)
     if found is None:
+        shown = re.sub(r"^hf:[/\\]+", "hf://", named)
         raise ConfigError(
-            f"'{named}' names no model: a model on the hub is hf://OWNER/NAME or hf://OWNER/NAME@REVISION."
+            f"'{shown}' names no model: a model on the hub is hf://OWNER/NAME or hf://OWNER/NAME@REVISION."
         )
     name = found["name"].replace("\\", "/")
     get = _client(name)

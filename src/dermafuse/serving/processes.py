@@ -16,7 +16,6 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -89,12 +88,6 @@ class Processes:
             self.close()
             raise found
         self.description = found
-
-    @property
-    def process_ids(self) -> Sequence[int]:
-        """Of the processes that live."""
-        with self._lock:
-            return [worker.process.pid for worker in self._alive if worker.process.pid is not None]
 
     def do(self, job: Job, arguments: tuple[Any, ...], deadline: float) -> Reply:
         """Return ``job(model, *arguments)``, as `Desk.do` says."""

@@ -55,7 +55,7 @@ def train(
         DermafuseError: with one sentence that says what to do.
     """
     if part is not None or runner is not None:
-        _refuse_indivisible(config, part, overwrite=overwrite)
+        refuse_indivisible(config, part, overwrite=overwrite)
     # Parts are begun by whoever comes first; the same command goes on.
     resume = resume or (in_parts(out) and not overwrite) or (part is not None and is_started(out))
     if resume and not (overwrite and (is_finished(out) or not is_started(out))):
@@ -118,7 +118,12 @@ def _refuse_settings(config: TrainConfig, out: Path | None, audits: Sequence[str
             known.stage_index(str(config.unfreeze_from))
 
 
-def _refuse_indivisible(config: TrainConfig, part: Part | None, *, overwrite: bool) -> None:
+def refuse_indivisible(config: TrainConfig, part: Part | None, *, overwrite: bool) -> None:
+    """Refuse to divide or spread a training that is one piece (``part``: none of several was asked for).
+
+    Raises:
+        ConfigError: with one sentence that says what to do.
+    """
     if part is not None and config.folds < 2:
         raise ConfigError("--shard divides the folds of a cross-validation; add --folds K (extract divides images).")
     if part is not None and overwrite:
